@@ -125,9 +125,7 @@ TTS_STREAM_CONTINUOUS: Final = _attribute(
 TTS_STREAM_UNDERRUNS: Final = _attribute(
     "tts.stream.underruns", "{underrun}", "times playback would have run dry for more than 0.1 s"
 )
-TTS_STREAM_UNDERRUN_DURATION: Final = _attribute(
-    "tts.stream.underrun.duration", "s", "total silence of the underruns"
-)
+TTS_STREAM_UNDERRUN_DURATION: Final = _attribute("tts.stream.underrun.duration", "s", "total silence of the underruns")
 TTS_STREAM_UNDERRUN_MAX: Final = _attribute("tts.stream.underrun.max", "s", "the longest underrun")
 
 # What it cost.

@@ -1,0 +1,1 @@
+"""Integrations of ttstrace: one file per TTS library, declarations only."""

@@ -1,0 +1,22 @@
+"""piper-tts: neural voices on onnxruntime; a generator of chunk objects, one per sentence, or a WAV file."""
+
+from ttstrace.instrumentor import Patch, TTSInstrumentor
+
+
+class PiperInstrumentor(TTSInstrumentor):
+    name = "piper"
+    package = "piper-tts"
+    versions = ">=1.3,<2"
+    defaults = {
+        "provider": "piper",
+        "model": lambda call: call.instance.session._model_path,
+        "voice": lambda call: getattr(call.arguments.get("syn_config"), "speaker_id", None),
+        "language": lambda call: call.instance.config.espeak_voice,
+        "device": lambda call: "cuda" if "CUDAExecutionProvider" in call.instance.session.get_providers() else "cpu",
+        "producer": "pull",
+    }
+    # `synthesize_wav` goes through `synthesize`; the outermost is the synthesis.
+    patches = (
+        Patch("piper.voice:PiperVoice.synthesize"),
+        Patch("piper.voice:PiperVoice.synthesize_wav"),
+    )

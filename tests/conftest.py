@@ -1,0 +1,133 @@
+"""What tests share: spans and metrics in memory, normalised for comparison with what a test knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import _internal as metrics_internal
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.util._once import Once
+
+import ttstrace
+from ttstrace import lifecycle, semconv
+
+
+class Spans(InMemorySpanExporter):
+    """The spans that ended, in the order in which they did."""
+
+    def all(self) -> list[ReadableSpan]:
+        lifecycle.drain()
+        return list(self.get_finished_spans())
+
+    def syntheses(self) -> list[ReadableSpan]:
+        return [span for span in self.all() if (span.attributes or {}).get(semconv.GEN_AI_OPERATION_NAME) is not None]
+
+    def one(self) -> ReadableSpan:
+        found = self.syntheses()
+        assert len(found) == 1, [span.name for span in found]
+        return found[0]
+
+    def attributes(self) -> dict[str, Any]:
+        return dict(self.one().attributes or {})
+
+
+def set_tracer_provider(provider: trace.TracerProvider | None) -> None:
+    """Providers can be set once in a process; tests need it more often."""
+    trace._TRACER_PROVIDER = None
+    trace._TRACER_PROVIDER_SET_ONCE = Once()
+    if provider is not None:
+        trace.set_tracer_provider(provider)
+
+
+def set_meter_provider(provider: metrics.MeterProvider | None) -> None:
+    metrics_internal._METER_PROVIDER = None
+    metrics_internal._METER_PROVIDER_SET_ONCE = Once()
+    if provider is not None:
+        metrics.set_meter_provider(provider)
+
+
+@pytest.fixture(autouse=True)
+def no_faults_of_ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
+    """A fault inside ttstrace is only logged: in tests it fails them, unless they take it from this list."""
+    faults: list[BaseException] = []
+    for module in (
+        ttstrace.lifecycle,
+        ttstrace.streams,
+        ttstrace.manual,
+        ttstrace.stages,
+        ttstrace.call,
+        ttstrace.decorator,
+    ):
+        monkeypatch.setattr(module, "report", faults.append)
+    yield faults
+    if faults:
+        raise faults[0]
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    exporter = Spans()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    set_tracer_provider(provider)
+    yield exporter
+    lifecycle.drain()
+    set_tracer_provider(None)
+
+
+class Metrics(InMemoryMetricReader):
+    """The metrics recorded so far."""
+
+    def points(self, name: str) -> list[Any]:
+        data = self.get_metrics_data()
+        return [
+            point
+            for resource in (data.resource_metrics if data is not None else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        ]
+
+
+@pytest.fixture
+def recorded() -> Iterator[Metrics]:
+    reader = Metrics()
+    set_meter_provider(MeterProvider([reader]))
+    yield reader
+    set_meter_provider(None)
+
+
+# Figures that differ from run to run, in snapshots of whole spans.
+_MEASURED = {
+    semconv.TTS_SYNTHESIS_DURATION, semconv.TTS_STREAM_HOLD_DURATION, semconv.TTS_RTF, semconv.TTS_CPU_TIME,
+    semconv.TTS_CPU_UTILIZATION, semconv.TTS_MEMORY_PEAK, semconv.TTS_MEMORY_BURST, semconv.TTS_MEMORY_GROWTH,
+    semconv.TTS_MEMORY_UTILIZATION, semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, semconv.TTS_TIME_TO_FIRST_AUDIO,
+    semconv.TTS_INPUT_WAIT_DURATION, semconv.TTS_STREAM_UNDERRUN_DURATION, semconv.TTS_STREAM_UNDERRUN_MAX,
+    semconv.EXCEPTION_STACKTRACE,
+}  # fmt: skip
+
+
+def snapshot_of(span: ReadableSpan) -> dict[str, Any]:
+    """A whole span as plain data; what differs from run to run is its type only."""
+
+    def plain(attributes: Any) -> dict[str, Any]:
+        return {
+            name: f"<{type(value).__name__}>" if name in _MEASURED or name.startswith("tts.stage.duration.") else value
+            for name, value in sorted(attributes.items())
+        }
+
+    return {
+        "name": span.name,
+        "kind": span.kind.name,
+        "status": span.status.status_code.name,
+        "attributes": plain(span.attributes or {}),
+        "events": [(event.name, plain(event.attributes or {})) for event in span.events],
+    }

@@ -1,0 +1,478 @@
+"""One call of a traced callable: its arguments bound, and what they and its result say of the synthesis."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_rate_of
+from ttstrace.lifecycle import Operation, Source, Synthesis, is_cold, report
+from ttstrace.streams import count_pieces
+from ttstrace.timeline import Producer
+from ttstrace.values import Attributes, add_known, check_options
+
+_TEXT_ARGUMENTS: Final = (
+    "text", "texts", "gen_text", "tts_text", "input_text", "transcript", "sentence", "sentences", "ssml", "prompt",
+    "script", "utterance", "content", "message", "input",
+)  # fmt: skip
+_NEVER_TEXT: Final = frozenset(
+    {"voice", "speaker", "lang", "language", "model", "style", "format", "path", "file", "id"}
+)
+_RATE_ARGUMENTS: Final = ("sample_rate", "sampling_rate", "sr")
+_RATE_ATTRIBUTES: Final = ("output_sample_rate", "sample_rate", "sampling_rate", "sr")
+
+_MISSING: Final = object()
+
+
+class Call:
+    """One call, as callables given for options see it."""
+
+    __slots__ = ("_args", "_arguments", "_kwargs", "_remembered", "_target", "chunk", "instance", "result")
+
+    def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._target = target
+        self._args = args
+        self._kwargs = kwargs
+        self._arguments: dict[str, Any] | None = None
+        self._remembered: list[dict[str, Any]] | None = None
+        self.instance = instance
+        """The object whose method is called; the class, for a class method; None for a function."""
+        self.result: Any = None
+        """What the call returned; None before it did."""
+        self.chunk: Any = None
+        """The current chunk of a stream; None elsewhere."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by parameter name, defaults filled in."""
+        arguments = self._arguments
+        if arguments is None:
+            arguments = self._arguments = self._target.bind(self.instance, self._args, self._kwargs)
+        return arguments
+
+    @property
+    def remembered(self) -> list[dict[str, Any]]:
+        """The arguments of what was queued on this instance since its last synthesis, oldest first; see
+        `ttstrace.instrumentor.Remembered`."""
+        given = self._remembered
+        if given is None:
+            given = self._remembered = _remembered.pop(self.instance, [])
+        return given
+
+
+_remembered: weakref.WeakKeyDictionary[Any, list[dict[str, Any]]] = weakref.WeakKeyDictionary()
+_REMEMBERED_MAX: Final = 10_000
+
+
+def remember(instance: Any, arguments: dict[str, Any]) -> None:
+    """Keep what a queueing call was given, for the call that synthesizes it.
+
+    Raises:
+        TypeError: the instance cannot be referenced weakly.
+    """
+    given = _remembered.setdefault(instance, [])
+    if len(given) < _REMEMBERED_MAX:
+        given.append(arguments)
+
+
+Option = Any  # a literal, or a callable that gets the Call
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is known of a callable's syntheses. Unless said otherwise: a literal, or a callable that gets the `Call`.
+
+    The first group is what `traced_synthesis` takes; the second is for declarations of backends.
+    """
+
+    provider: Option = None
+    model: Option = None
+    voice: Option = None
+    language: Option = None
+    text: str | Callable[[Call], Any] | None = None
+    sample_rate: Option = None
+    audio: Option = None
+    format: Option = None
+    device: Option = None
+    producer: Producer | None = None
+    attributes: Option = None
+
+    when: Callable[[Call], bool] | None = None
+    """Whether a call is a synthesis at all (callable only)."""
+    remote: bool = False
+    """A service elsewhere does the work (literal)."""
+    plays: Option = False
+    """The backend plays the sound itself: the time is playback's."""
+    output: Option = None
+    """Where the audio is written, if not to an argument that is named as such."""
+    weights: Option = None
+    """The object that holds the loaded model, if that is not the instance."""
+    server_address: Option = None
+    server_port: Option = None
+    input_type: Option = None
+    usage_characters: Option = None
+    cloned: Option = None
+
+    def __post_init__(self) -> None:
+        check_options(
+            sample_rate=self.sample_rate, format=self.format, producer=self.producer, attributes=self.attributes
+        )
+        for name in ("provider", "voice", "language", "device"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str) and not callable(value):
+                raise TypeError(f"{name} must be a str or a callable that gets the call, not {type(value).__name__}")
+        if self.model is not None and not isinstance(self.model, (str, os.PathLike)) and not callable(self.model):
+            raise TypeError(f"model must be a str or a callable that gets the call, not {type(self.model).__name__}")
+
+
+OPTION_NAMES: Final = tuple(field.name for field in fields(Options))
+# Options that are told as attributes; those that a call can answer only by what it returned are asked again then.
+_TOLD: Final = (
+    "provider", "model", "voice", "language", "server_address", "server_port", "input_type", "usage_characters",
+    "cloned", "attributes",
+)  # fmt: skip
+
+
+class Target(Operation):
+    """A callable to be traced: its signature read once, its options sorted by when they can be answered."""
+
+    __slots__ = (
+        "_asked",
+        "_bound_first",
+        "_keywords",
+        "_output_names",
+        "_parameters",
+        "_positions",
+        "_rate_names",
+        "_text_names",
+        "_var_keyword",
+        "_var_positional",
+        "enabled",
+        "options",
+    )
+
+    def __init__(self, function: Any, options: Options, *, name: str | None = None, patched: bool = False) -> None:
+        plain = function.__func__ if isinstance(function, (classmethod, staticmethod)) else function
+        qualified = name or _qualified_name(plain)
+        told: Attributes = {}
+        asked: list[tuple[str, Callable[[Call], Any]]] = []
+        for option in _TOLD:
+            value = getattr(options, option)
+            if option == "provider" and value is None:
+                value = _owner(qualified, plain)
+            if callable(value):
+                asked.append((option, value))
+            elif option == "attributes" and value is not None:
+                literal = {key: each for key, each in value.items() if not callable(each)}
+                add_known(told, option, literal)
+                asked.extend((key, each) for key, each in value.items() if callable(each))
+            else:
+                add_known(told, option, value)
+        if isinstance(options.device, str):
+            add_known(told, "device", options.device)
+        super().__init__(qualified, remote=options.remote, producer=options.producer, patched=patched, attributes=told)
+        self.options = options
+        self.enabled = True
+        self._asked = tuple(asked)
+        self._read_signature(function, plain)
+
+    def _read_signature(self, function: Any, plain: Any) -> None:
+        try:
+            parameters = list(inspect.signature(plain).parameters.values())
+        except (TypeError, ValueError):  # a builtin without a signature
+            parameters = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
+        # A plain function or a classmethod that is called through an instance gets it as its first argument, which
+        # is not among those that the wrapper sees.
+        self._bound_first = inspect.isfunction(plain) and not isinstance(function, staticmethod)
+        kinds = inspect.Parameter
+        positional = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        self._parameters = parameters
+        self._positions = {p.name: i for i, p in enumerate(p for p in parameters if p.kind in positional)}
+        self._keywords = frozenset(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
+        self._var_positional = next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None)
+        self._var_keyword = next((p.name for p in parameters if p.kind is kinds.VAR_KEYWORD), None)
+
+        def known(names: tuple[str, ...]) -> tuple[str, ...]:
+            if self._var_keyword is not None:
+                return names
+            return tuple(name for name in names if name in self._positions or name in self._keywords)
+
+        self._text_names = known(_TEXT_ARGUMENTS)
+        self._rate_names = known(_RATE_ARGUMENTS)
+        self._output_names = known(OUTPUT_ARGUMENTS)
+        text = self.options.text
+        if isinstance(text, str):
+            if not known((text,)):
+                names = [p.name for p in parameters]
+                near = difflib.get_close_matches(text, names, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(names) or 'no parameters'}"
+                raise ValueError(f"text={text!r}: {self.function} has no parameter of that name{hint}")
+            self._text_names = (text,)
+        elif text is not None and not callable(text):
+            raise TypeError(f"text must be the name of the parameter that holds the text, not {type(text).__name__}")
+
+    def argument(self, name: str, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One argument by name, without binding the others; a sentinel where it was not given."""
+        if name in kwargs:
+            return kwargs[name]
+        position = self._positions.get(name)
+        if position is not None:
+            if instance is not None and self._bound_first:
+                position -= 1
+            if 0 <= position < len(args):
+                return args[position]
+        return _MISSING
+
+    def warm(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note a call that is not measured: the model's next synthesis is no cold start."""
+        if not self.remote:
+            model = self if instance is None else instance
+            if self.options.weights is not None:
+                model = CallSource(self, instance, args, kwargs).weights
+            if model is not None:
+                is_cold(model)
+
+    def bind(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """All arguments by name, defaults filled in; what fits no parameter is left out."""
+        kinds = inspect.Parameter
+        bound: dict[str, Any] = {}
+        parameters = self._parameters[1:] if instance is not None and self._bound_first else self._parameters
+        given = iter(args)
+        for parameter in parameters:
+            name = parameter.name
+            if parameter.kind is kinds.VAR_POSITIONAL:
+                bound[name] = tuple(given)
+            elif parameter.kind is kinds.VAR_KEYWORD:
+                bound.update((key, value) for key, value in kwargs.items() if key not in bound)
+            else:
+                value = next(given, _MISSING) if parameter.kind is not kinds.KEYWORD_ONLY else _MISSING
+                value = kwargs.get(name, value)
+                if value is _MISSING and parameter.default is not kinds.empty:
+                    value = parameter.default
+                if value is not _MISSING:
+                    bound[name] = value
+        return bound
+
+
+class CallSource(Source):
+    """What a call says of its synthesis, moment by moment."""
+
+    __slots__ = ("_call", "_open", "_target", "_text")
+
+    def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._target = target
+        self._call = Call(target, instance, args, kwargs)
+        self._open: tuple[tuple[str, Callable[[Call], Any]], ...] = ()
+        self._text: Any = None
+
+    @property
+    def is_synthesis(self) -> bool:
+        """Whether this call synthesizes anything."""
+        when = self._target.options.when
+        return when is None or bool(self._ask(when))
+
+    def arguments(self, synthesis: Synthesis) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments to call with: as given, but for a text that arrives in pieces, which is counted on its way."""
+        call = self._call
+        text = self._text = self._find_text()
+        if not (hasattr(text, "__next__") or hasattr(text, "__anext__")):
+            return call._args, call._kwargs
+        counted = count_pieces(synthesis, text)
+        args = tuple(counted if each is text else each for each in call._args)
+        return args, {name: counted if each is text else each for name, each in call._kwargs.items()}
+
+    def _ask(self, option: Any) -> Any:
+        """An option's value: a callable's answer, None where it fails."""
+        if not callable(option):
+            return option
+        try:
+            return option(self._call)
+        except Exception as error:
+            report(error)
+            return None
+
+    # --- before the backend runs ---
+
+    def begin(self, synthesis: Synthesis, attributes: Attributes) -> None:
+        target = self._target
+        if target._asked:
+            open_: list[tuple[str, Callable[[Call], Any]]] = []
+            for name, option in target._asked:
+                value = self._ask(option)
+                if value is None:
+                    open_.append((name, option))
+                else:
+                    add_known(attributes, name, value)
+            self._open = tuple(open_)
+        text = self._text
+        if isinstance(text, str):
+            synthesis.take_text(text)
+        elif isinstance(text, (list, tuple)) and text and all(isinstance(each, str) for each in text):
+            synthesis.take_text("".join(text))
+
+    def _find_text(self) -> Any:
+        """The text by DESIGN section 3: a named argument, else the only str that can be one, else None."""
+        target, call = self._target, self._call
+        option = target.options.text
+        if option is not None and not isinstance(option, str):
+            return self._ask(option)
+        instance, args, kwargs = call.instance, call._args, call._kwargs
+        for name in target._text_names:
+            value = target.argument(name, instance, args, kwargs)
+            if value is not _MISSING and is_text(value):
+                return value
+        if option is not None:
+            return None
+        found = None
+        for name, value in _named_strings(call):
+            if name not in _NEVER_TEXT and not name.startswith("ref_"):
+                if found is not None:
+                    return None  # a wrong text is worse than none
+                found = value
+        return found
+
+    @property
+    def weights(self) -> object | None:
+        target = self._target
+        if target.options.weights is not None:
+            return self._ask(target.options.weights)  # type: ignore[no-any-return]
+        return target if self._call.instance is None else self._call.instance  # type: ignore[no-any-return]
+
+    @property
+    def output(self) -> OutputFile | None:
+        target, call = self._target, self._call
+        if target.options.output is not None:
+            value = self._ask(target.options.output)
+            return None if value is None else OutputFile(value)
+        for name in target._output_names:
+            value = target.argument(name, call.instance, call._args, call._kwargs)
+            if value is not _MISSING and value is not None:
+                return OutputFile(value)
+        return None
+
+    @property
+    def plays(self) -> bool:
+        return bool(self._ask(self._target.options.plays))
+
+    # --- when there is audio ---
+
+    def format(self, chunk: object) -> tuple[int | None, str | None]:
+        target, call = self._target, self._call
+        options = target.options
+        if call.result is None:
+            call.chunk = chunk
+        rate = sample_rate_of(self._ask(options.sample_rate))
+        format = self._ask(options.format)
+        if not isinstance(format, str):
+            format = None
+        if rate is None and (format is None or parse_format(format).rate is None):
+            rate = self._found_rate()
+        return rate, format
+
+    def _found_rate(self) -> int | None:
+        target, call = self._target, self._call
+        for name in target._rate_names:
+            rate = sample_rate_of(target.argument(name, call.instance, call._args, call._kwargs))
+            if rate is not None:
+                return rate
+        if call.instance is not None:
+            for name in _RATE_ATTRIBUTES:
+                try:
+                    rate = sample_rate_of(getattr(call.instance, name, None))
+                except Exception:  # a property of the host's that fails is no concern of ours
+                    continue
+                if rate is not None:
+                    return rate
+        return None
+
+    def audio(self, value: object) -> object:
+        option = self._target.options.audio
+        if option is None:
+            return value
+        if self._call.result is None:
+            self._call.chunk = value
+        return self._ask(option)
+
+    # --- when the backend is done ---
+
+    def complete(self, synthesis: Synthesis, attributes: Attributes, result: object) -> None:
+        call, target = self._call, self._target
+        if result is not None:
+            call.result = result
+        for name, option in self._open:
+            add_known(attributes, name, self._ask(option))
+        option = target.options.device
+        if option is None:
+            if not target.remote and "torch" in sys.modules:
+                add_known(attributes, "device", _found_device(call))
+        elif callable(option):
+            add_known(attributes, "device", self._ask(option))
+
+
+def is_text(value: object) -> bool:
+    """Whether a value can be the text: a str, a list of str, an iterator that is no file."""
+    if isinstance(value, str):
+        return True
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(each, str) for each in value)
+    return (hasattr(value, "__next__") or hasattr(value, "__anext__")) and not hasattr(value, "read")
+
+
+def _named_strings(call: Call) -> Iterator[tuple[str, str]]:
+    return ((name, value) for name, value in call.arguments.items() if isinstance(value, str))
+
+
+def _found_device(call: Call) -> str | None:
+    """Where the model's parameters are; else where the result is, unless that is the CPU, where results are copied."""
+    for holder in (call.instance, getattr(call.instance, "model", None)):
+        parameters = getattr(holder, "parameters", None)
+        if callable(parameters):
+            try:
+                return str(next(iter(parameters())).device)
+            except Exception:  # no torch module after all
+                continue
+    device = getattr(call.chunk if call.result is None else call.result, "device", None)
+    name = str(device) if device is not None else "cpu"
+    return None if name == "cpu" else name
+
+
+def _qualified_name(function: Any) -> str:
+    """Module and qualified name; of a callable object its class's, of a partial its function's."""
+    while hasattr(function, "func") and not hasattr(function, "__qualname__"):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        function = type(function)
+    module = getattr(function, "__module__", None)
+    return f"{module}.{function.__qualname__}" if module else str(function.__qualname__)
+
+
+def _owner(qualified: str, function: Any) -> str:
+    """Who synthesizes, where nobody says: the owning class, else the module."""
+    while hasattr(function, "func") and not hasattr(function, "__qualname__"):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        return type(function).__name__
+    owner = function.__qualname__.rpartition(".")[0].rpartition(".")[2]
+    if owner and owner != "<locals>":
+        return str(owner)
+    return getattr(function, "__module__", None) or qualified
+
+
+def option_mapping(options: Mapping[str, Any], where: str) -> Options:
+    """Options by name.
+
+    Raises:
+        TypeError: an unknown name, with the nearest known one.
+    """
+    for name in options:
+        if name not in OPTION_NAMES:
+            near = difflib.get_close_matches(name, OPTION_NAMES, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(OPTION_NAMES)}"
+            raise TypeError(f"{where}: unknown option {name!r}{hint}")
+    return Options(**options)

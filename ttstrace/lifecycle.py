@@ -1,0 +1,715 @@
+"""The life of one synthesis: from its start, through its chunks, to its one end.
+
+A :class:`Synthesis` owns one span and everything that is measured for it. It is driven by whoever knows when things
+happen: the decorator around a call, the proxies around a lazy result, or the program itself through
+:class:`synthesis`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter, time_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, create_key
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from ttstrace import semconv
+from ttstrace._version import __version__
+from ttstrace.audio import AudioReader, OutputFile
+from ttstrace.metrics import Instruments, instruments
+from ttstrace.monitor import Concurrency, Usage, Window, close_window, discard_window, open_window, rtf_grade
+from ttstrace.timeline import Producer, Timeline
+from ttstrace.values import (
+    Attributes,
+    capture_content,
+    clean,
+    encodable,
+    frames,
+    input_messages,
+    type_name,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+_STAGES_MAX: Final = 16
+_SYNTHESIS: Final = create_key("ttstrace-synthesis")
+# The API's own key for the current span, learned through the API: both are then set by one copy of the context.
+_SPAN: Final = next(iter(set_span_in_context(trace.INVALID_SPAN, Context())))
+_SUPPRESS: Final = (_SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
+
+_log = logging.getLogger("ttstrace")
+
+
+# --- faults of our own -------------------------------------------------------------------------------------------
+
+_reported = False
+
+
+def report(error: BaseException) -> None:
+    """Say once in the log that measuring failed. Only type and frames are told: a message may hold the text."""
+    global _reported
+    level = logging.DEBUG if _reported else logging.WARNING
+    _reported = True
+    try:
+        _log.log(
+            level,
+            "measuring a synthesis failed, the program itself is not affected (said once): %s\n%s",
+            type(error).__name__,
+            frames(error, ours=True),
+        )
+    except Exception:  # a broken log handler is no reason to hurt the host either
+        pass
+
+
+# --- what is set up for us ---------------------------------------------------------------------------------------
+
+_tracer: Tracer | None = None
+_tracer_provider: TracerProvider | None = None
+
+
+def tracer() -> Tracer | None:
+    """The tracer of the TracerProvider that is set now; None while there is only the API's own."""
+    global _tracer, _tracer_provider
+    provider = trace.get_tracer_provider()
+    if provider is not _tracer_provider:
+        made = None
+        if not type(provider).__module__.startswith("opentelemetry.trace"):
+            made = provider.get_tracer(semconv.SCOPE, __version__)
+        _tracer, _tracer_provider = made, provider
+    return _tracer
+
+
+def idle() -> bool:
+    """Whether nobody listens: neither a TracerProvider nor a MeterProvider is set."""
+    return tracer() is None and instruments() is None
+
+
+def running(context: Context) -> Synthesis | None:
+    """The synthesis that is running in this context."""
+    found = context.get(_SYNTHESIS)
+    return found if isinstance(found, Synthesis) and not found.ended else None
+
+
+def suppressed(context: Context) -> bool:
+    """Whether instrumentation is suppressed in this context."""
+    return any(key in context and context[key] for key in _SUPPRESS)
+
+
+# --- process-wide state ------------------------------------------------------------------------------------------
+
+_lock = threading.RLock()  # re-entrant: a signal handler may run a traced call while this thread holds it
+_concurrency = Concurrency()
+_abandoned: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+_generation = 0  # one more in every forked child
+_warm: dict[int, Any] = {}  # id of a loaded model -> what keeps the id from meaning another object
+_exit_hook = False
+
+
+def _after_fork_in_child() -> None:
+    """What the parent has open stays the parent's: its syntheses are dropped here, unended."""
+    global _lock, _abandoned, _generation
+    _lock = threading.RLock()
+    _abandoned = queue.SimpleQueue()
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def later(ending: Callable[[], None]) -> None:
+    """Leave something to end to the next :func:`drain`. Safe in a finalizer, which may call nothing of OpenTelemetry
+    and not log: it may have interrupted a thread that holds the SDK's locks."""
+    _abandoned.put(ending)
+
+
+def drain() -> None:
+    """End what was left behind: at the next traced call, by a flush, at exit."""
+    while not _abandoned.empty():
+        try:
+            ending = _abandoned.get_nowait()
+        except queue.Empty:  # another thread was faster
+            return
+        try:
+            ending()
+        except Exception as error:
+            report(error)
+
+
+def abandon(found: Synthesis, at: float) -> None:
+    """The garbage collector, or a close that may be its doing, found an open synthesis that last did something `at`."""
+    if not found.ended and found.start_time is not None:
+        later(partial(found.end_abandoned, at))
+
+
+def is_cold(model: object) -> bool | None:
+    """Whether this is the first synthesis of a loaded model in this process, and from now on it is not.
+
+    None where the object gives no way to tell whether it still is the same one.
+    """
+    key = id(model)
+    if key in _warm:
+        return False
+    try:
+        # The callback touches a dict only: it may run inside the garbage collector.
+        _warm[key] = weakref.ref(model, lambda _: _warm.pop(key, None))
+    except TypeError:
+        return None
+    return True
+
+
+# --- one synthesis -----------------------------------------------------------------------------------------------
+
+
+class Operation:
+    """What all syntheses of one callable have in common, known before the first."""
+
+    __slots__ = ("__weakref__", "attributes", "function", "kind", "patched", "producer", "remote")
+
+    def __init__(
+        self,
+        function: str,
+        *,
+        remote: bool = False,
+        producer: Producer | None = None,
+        patched: bool = False,
+        attributes: Attributes | None = None,
+    ) -> None:
+        self.function = function
+        self.remote = remote
+        self.kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
+        self.producer = producer
+        self.patched = patched
+        self.attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION}
+        self.attributes.update(attributes or {})
+        self.attributes[semconv.GEN_AI_OUTPUT_TYPE] = semconv.OUTPUT_TYPE_SPEECH
+        if function:
+            self.attributes[semconv.CODE_FUNCTION_NAME] = encodable(function)
+
+
+class Source:
+    """What the driver of a synthesis knows of it, asked at the moments when it can be known.
+
+    This base knows nothing: that is what a synthesis fed by hand has. A traced call (`ttstrace.call.Call`) knows its
+    arguments and its result.
+    """
+
+    __slots__ = ()
+
+    @property
+    def weights(self) -> object | None:
+        """The object that holds the loaded model; None where there is none (a remote service)."""
+        return None
+
+    @property
+    def output(self) -> OutputFile | None:
+        """Where the audio will be written; asked before the backend runs."""
+        return None
+
+    @property
+    def plays(self) -> bool:
+        """Whether the backend plays the sound itself: then the time is playback's."""
+        return False
+
+    def begin(self, synthesis: Synthesis, attributes: Attributes) -> None:
+        """Add what is known before the backend runs."""
+
+    def format(self, chunk: object) -> tuple[int | None, str | None]:
+        """The sample rate and the format of raw audio, as far as the program says them."""
+        return None, None
+
+    def audio(self, value: object) -> object:
+        """Where the audio is in a result or a chunk."""
+        return value
+
+    def complete(self, synthesis: Synthesis, attributes: Attributes, result: object) -> None:
+        """Add what is known when the backend is done."""
+
+
+class Synthesis:
+    """One synthesis from start to its one end: the span, the meter, the chunks.
+
+    The program meets it as what :class:`synthesis` gives and as `synthesis.current()`: there it reports
+    chunks, text and attributes. Reporting never raises, and after the end does nothing.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_active",
+        "_attributes",
+        "_cold",
+        "_generation",
+        "_instruments",
+        "_outermost",
+        "_output",
+        "_parent",
+        "_presence",
+        "_stages",
+        "_stages_dropped",
+        "_start_ns",
+        "_window",
+        "characters",
+        "context",
+        "ended",
+        "inner",
+        "operation",
+        "reader",
+        "remote_inside",
+        "source",
+        "span",
+        "start_time",
+        "streamed",
+        "sync_generator",
+        "text",
+        "timeline",
+    )
+
+    def __init__(self, operation: Operation, source: Source) -> None:
+        self.operation = operation
+        self.source = source
+        self.span: Span | None = None
+        self.start_time: float | None = None
+        """Reading of the monotonic clock when the backend started; None before that."""
+        self.timeline: Timeline | None = None
+        self.reader: AudioReader | None = None
+        self.context: Context | None = None
+        """The context in which the backend runs; None before the start and after the end."""
+        self.characters: int | None = None
+        self.text: str | None = None
+        """The text itself, held only while content capture is on."""
+        self.streamed: bool | None = None
+        self.sync_generator = False
+        self.inner = False
+        """Another synthesis ran inside: that one records the metrics."""
+        self.remote_inside = False
+        self.ended = False
+        self._stages: dict[str, float] | None = None
+        self._stages_dropped = 0
+        self._output: OutputFile | None = None
+        self._window: Window | None = None
+        self._parent: Synthesis | None = None
+        self._presence: int | None = None
+        self._active: Attributes | None = None
+
+    # --- the program's side ---
+
+    def chunk(self, audio: object) -> None:
+        """Report one chunk of audio that just came.
+
+        Args:
+            audio: the chunk in any form that a backend may return: an array (any numeric dtype, one to eight
+                channels), bytes, `(array, rate)`, an object that holds one.
+        """
+        arrived = perf_counter()
+        try:
+            with _lock:  # callbacks and receivers report from threads of their own
+                if self.start_time is not None and not self.ended:
+                    self.take_chunk(None, arrived, audio)
+        except Exception as error:
+            report(error)
+
+    def add_text(self, text: str) -> None:
+        """Report a piece of the text that is being synthesized. Its characters are counted; the text itself is
+        recorded only with content capture on."""
+        try:
+            if isinstance(text, str) and not self.ended:
+                with _lock:
+                    self.take_text(text)
+        except Exception as error:
+            report(error)
+
+    def set_attribute(self, name: str, value: bool | str | int | float) -> None:
+        """Set an attribute of the span. Values that are not bool, str, int or finite float are dropped."""
+        try:
+            cleaned = clean(value)
+            if cleaned is not None and isinstance(name, str) and name and self.span is not None and not self.ended:
+                self.span.set_attribute(name, cleaned)
+        except Exception as error:
+            report(error)
+
+    # --- start ---
+
+    def begin(self, context: Context) -> Context | None:
+        """Start measuring, as a child of the span in `context`.
+
+        Returns the context in which the backend is to run, or None where nothing listens. The clock is read last.
+        """
+        operation = self.operation
+        self._generation = _generation
+        attributes = self._attributes = operation.attributes.copy()
+        self.source.begin(self, attributes)
+        self._cold = None
+        if not operation.remote and (weights := self.source.weights) is not None:
+            self._cold = is_cold(weights)
+        used_tracer = tracer()
+        used_instruments = self._instruments = instruments()
+        if used_tracer is None and used_instruments is None:
+            return None
+        self._start_ns = time_ns()
+        entries: dict[str, object] = {**context, _SYNTHESIS: self}
+        try:
+            if used_tracer is not None:
+                model = attributes.get(semconv.GEN_AI_REQUEST_MODEL)
+                name = f"{semconv.OPERATION} {model or operation.function}".rstrip()
+                kind, start = operation.kind, self._start_ns
+                entries[_SPAN] = span = used_tracer.start_span(
+                    name, context, kind, attributes, None, start, False, False
+                )
+                if span.is_recording():
+                    self.span = span
+            self._enter_among_others(running(context))
+            self.context = Context(entries)
+            self._output = self.source.output
+            if not _exit_hook:
+                _register_exit_hook()
+            # A span that is not sampled is made current all the same: else its children would become roots.
+            if self.span is not None or used_instruments is not None:
+                self._window = open_window()
+        except BaseException:
+            self.start_time = perf_counter()
+            self._end(self.start_time, interrupted=True, collected=True)
+            raise
+        self.start_time = perf_counter()
+        return self.context
+
+    def _enter_among_others(self, parent: Synthesis | None) -> None:
+        """Be counted: an outermost synthesis among those open now, an inner one by those it is inside."""
+        self._parent = parent
+        if parent is not None:
+            self._presence = _concurrency.observe()
+            self._outermost = False
+            while parent is not None:
+                parent.inner = True
+                if self.operation.remote:
+                    parent.remote_inside = True
+                parent = parent._parent
+            return
+        self._presence = _concurrency.enter()
+        self._outermost = True
+        if self._instruments is not None:
+            active = self._metric_attributes(self._instruments)
+            self._instruments.active.add(1, active)
+            self._active = active
+
+    # --- while it runs ---
+
+    def follow(self) -> Timeline:
+        """The timeline of this synthesis, begun with the first need of it."""
+        timeline = self.timeline
+        if timeline is None:
+            timeline = self.timeline = Timeline(self.start_time or perf_counter())
+        return timeline
+
+    def take_chunk(self, asked: float | None, arrived: float, chunk: object) -> None:
+        """Account for one chunk; see `Timeline.chunk`."""
+        reader = self.reader
+        if reader is None:
+            self.streamed = True
+            reader = self.reader = AudioReader(*self.source.format(chunk))
+        seconds = reader.feed(self.source.audio(chunk))
+        self.follow().chunk(asked, arrived, seconds, reader)
+
+    def take_text(self, text: str) -> None:
+        """Count a text, or a further piece of it."""
+        self.characters = (self.characters or 0) + len(text)
+        if capture_content():
+            self.text = (self.text or "") + text
+
+    def mark_hold(self, seconds: float) -> None:
+        """Time inside the call that the program says is no synthesis."""
+        timeline = self.follow()
+        timeline.hold += seconds
+        timeline.marked += seconds
+
+    def add_stage(self, name: str, seconds: float) -> None:
+        """Time spent in a named part of the synthesis; of more than 16 names the rest is only counted."""
+        with _lock:
+            stages = self._stages
+            if stages is None:
+                stages = self._stages = {}
+            if name in stages:
+                stages[name] += seconds
+            elif len(stages) < _STAGES_MAX:
+                stages[name] = seconds
+            else:
+                self._stages_dropped += 1
+
+    # --- the one end ---
+
+    def finish(self, result: object = None) -> None:
+        """The backend is done; `result` is what it returned, None for a stream that is exhausted."""
+        self._end(perf_counter(), result=result)
+
+    def fail(self, error: BaseException) -> None:
+        """The backend raised. A cancellation is an interruption, not an error."""
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            self._end(perf_counter(), interrupted=True)
+        else:
+            self._end(perf_counter(), error=error)
+
+    def interrupt(self) -> None:
+        """The consumer closed the stream half way: the synthesis ended with its last pull."""
+        self._end(self.follow().end, interrupted=True)
+
+    def end_abandoned(self, at: float) -> None:
+        """End as of then. By now the resource figures would be somebody else's: there are none."""
+        self._end(at, interrupted=True, collected=True)
+
+    def drop(self) -> None:
+        """Let go of it without a trace: it never began, or the parent of this forked process will end it."""
+        self.ended = True
+        self.context = self._parent = None
+
+    def _end(
+        self,
+        end: float,
+        *,
+        result: object = None,
+        error: BaseException | None = None,
+        interrupted: bool = False,
+        collected: bool = False,
+    ) -> None:
+        with _lock:
+            if self.ended or self.start_time is None:
+                return
+            self.ended = True
+        if self._generation != _generation:
+            self.drop()
+            return
+        window, usage = self._window, None
+        if window is not None:
+            if collected:
+                discard_window(window)
+            else:
+                usage = close_window(window)
+        together = 0
+        if self._presence is not None:
+            together = _concurrency.leave(self._presence) if self._outermost else _concurrency.seen(self._presence)
+        used_instruments = self._instruments
+        if self._active is not None and used_instruments is not None:
+            used_instruments.active.add(-1, self._active)
+        context = self.context
+        self.context = self._parent = None  # a cycle through the context would wait for the garbage collector
+        if window is None:
+            if self.span is not None:
+                self.span.end()
+            return
+        span = self.span
+        length = end - self.start_time
+        end_ns = self._start_ns + int(length * 1e9)
+        try:
+            attributes = self._describe(end, result, error, interrupted, usage)
+            if together:
+                attributes[semconv.TTS_CONCURRENCY_MAX] = together
+            if span is not None:
+                if error is not None:
+                    _record_exception(span, error, end_ns)
+                span.set_attributes(attributes)
+            if used_instruments is not None and not self.inner:
+                self._record(used_instruments, attributes, length, context)
+        except Exception as fault:
+            report(fault)
+        finally:
+            if span is not None:
+                span.end(end_ns)
+
+    def _describe(
+        self,
+        end: float,
+        result: object,
+        error: BaseException | None,
+        interrupted: bool,
+        usage: Usage | None,
+    ) -> Attributes:
+        """Everything that is known at the end, by name."""
+        attributes: Attributes = {}
+        returned = error is None and not interrupted
+        reader = self.reader
+        if returned:
+            try:
+                self.source.complete(self, attributes, result)
+                if reader is None:
+                    reader = self._read_result(result)
+            except Exception as fault:  # then nothing is known of the audio; the times still are
+                report(fault)
+        if reader is None:
+            reader = AudioReader(onset=False)
+        reader.finish()
+        streamed = self.streamed
+        if streamed is None and returned:
+            streamed = False
+        if streamed is not None:
+            attributes[semconv.GEN_AI_REQUEST_STREAM] = streamed
+        if self.characters is not None:
+            attributes[semconv.TTS_INPUT_CHARACTERS] = self.characters
+        if self.text is not None:
+            attributes[semconv.GEN_AI_INPUT_MESSAGES] = input_messages(self.text)
+        if self._cold is not None:
+            attributes[semconv.TTS_COLD_START] = self._cold
+        if interrupted:
+            attributes[semconv.TTS_INTERRUPTED] = True
+        if error is not None:
+            attributes[semconv.ERROR_TYPE] = type_name(error)
+        duration: float | None = end - self.start_time  # type: ignore[operator]
+        if self.timeline is not None:
+            duration = self._describe_timeline(attributes, self.timeline, reader, end)
+        seconds = reader.duration
+        if reader.size is not None:
+            attributes[semconv.TTS_AUDIO_SIZE] = reader.size
+        if seconds is not None:
+            attributes[semconv.TTS_AUDIO_DURATION] = seconds
+        if reader.sample_rate is not None:
+            attributes[semconv.TTS_AUDIO_SAMPLE_RATE] = reader.sample_rate
+        if reader.channels is not None:
+            attributes[semconv.TTS_AUDIO_CHANNELS] = reader.channels
+        if reader.format is not None:
+            attributes[semconv.TTS_AUDIO_FORMAT] = reader.format
+        if duration is not None and not self.source.plays:
+            attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
+            if seconds and error is None:
+                attributes[semconv.TTS_RTF] = rtf = duration / seconds
+                attributes[semconv.TTS_RTF_GRADE] = rtf_grade(rtf)
+        if usage is not None:
+            if usage.cpu_time is not None:
+                attributes[semconv.TTS_CPU_TIME] = usage.cpu_time
+                if usage.wall:
+                    attributes[semconv.TTS_CPU_UTILIZATION] = usage.cpu_time / usage.wall
+            if usage.memory_peak is not None:
+                attributes[semconv.TTS_MEMORY_PEAK] = usage.memory_peak
+            if usage.memory_burst is not None:
+                attributes[semconv.TTS_MEMORY_BURST] = usage.memory_burst
+            if usage.memory_growth is not None:
+                attributes[semconv.TTS_MEMORY_GROWTH] = usage.memory_growth
+            if usage.memory_utilization is not None:
+                attributes[semconv.TTS_MEMORY_UTILIZATION] = usage.memory_utilization
+        if self._stages is not None:
+            for name, spent in self._stages.items():
+                attributes[semconv.TTS_STAGE_DURATION + name] = spent
+            if self._stages_dropped:
+                attributes[semconv.TTS_STAGE_DROPPED] = self._stages_dropped
+        return attributes
+
+    def _read_result(self, result: object) -> AudioReader:
+        """The audio of a result that came whole: in the result itself, or in the file that the call wrote."""
+        source = self.source
+        reader = AudioReader(*source.format(result), onset=False)
+        output = self._output
+        if output is not None and (result is None or isinstance(result, (str, os.PathLike))):
+            output.read(reader)
+        elif result is not None:
+            reader.feed(source.audio(result))
+        return reader
+
+    def _producer(self, timeline: Timeline) -> Producer:
+        """Who worked between the pulls, where the program does not say."""
+        declared = self.operation.producer
+        if declared is not None:
+            return declared
+        if timeline.first_pull is None:
+            # Nobody pulled. Chunks reported while the call ran came from elsewhere, unless the program itself says
+            # where it did not synthesize.
+            return "push" if timeline.chunks and not timeline.marked else "pull"
+        return "pull" if self.sync_generator and not self.remote_inside and not timeline.waited() else "push"
+
+    def _describe_timeline(
+        self, attributes: Attributes, timeline: Timeline, reader: AudioReader, end: float
+    ) -> float | None:
+        """What the chunks' times say; returns the synthesis's duration, None where it is unknown."""
+        if timeline.first_pull is None:
+            timeline.end = end
+        figures = timeline.settle(self._producer(timeline), reader)
+        if timeline.first_pull is not None or timeline.marked:
+            attributes[semconv.TTS_STREAM_HOLD_DURATION] = timeline.hold
+        if timeline.first_piece is not None:
+            attributes[semconv.TTS_INPUT_WAIT_DURATION] = timeline.wait
+        if not self.streamed:
+            return figures.duration
+        attributes[semconv.TTS_STREAM_CHUNKS] = timeline.chunks
+        if figures.time_to_first_chunk is not None:
+            attributes[semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = figures.time_to_first_chunk
+        if figures.time_to_first_audio is not None:
+            attributes[semconv.TTS_TIME_TO_FIRST_AUDIO] = figures.time_to_first_audio
+        playback = timeline.playback
+        if playback is not None:
+            attributes[semconv.TTS_STREAM_CONTINUOUS] = playback.underruns == 0
+            attributes[semconv.TTS_STREAM_UNDERRUNS] = playback.underruns
+            attributes[semconv.TTS_STREAM_UNDERRUN_DURATION] = playback.silence
+            attributes[semconv.TTS_STREAM_UNDERRUN_MAX] = playback.longest
+        if self.span is not None:
+            if figures.first_instant is not None:
+                name = semconv.EVENT_FIRST_CHUNK if reader.onset is None else semconv.EVENT_FIRST_AUDIO
+                self._mark(name, figures.first_instant, end)
+            if playback is not None:
+                for ran_dry, seconds in timeline.underruns:
+                    self._mark(semconv.EVENT_UNDERRUN, ran_dry, end, {semconv.TTS_STREAM_UNDERRUN_DURATION: seconds})
+        return figures.duration
+
+    def _mark(self, name: str, instant: float, end: float, attributes: Attributes | None = None) -> None:
+        """An event on the span's bar; one after the span's end is put at the end."""
+        since_start = min(instant, end) - self.start_time  # type: ignore[operator]
+        self.span.add_event(name, attributes, self._start_ns + int(since_start * 1e9))  # type: ignore[union-attr]
+
+    def _metric_attributes(self, used: Instruments) -> Attributes:
+        known = self._attributes
+        attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION}
+        provider, model = known.get(semconv.GEN_AI_PROVIDER_NAME), known.get(semconv.GEN_AI_REQUEST_MODEL)
+        if provider is not None:
+            attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
+        if model is not None:
+            attributes[semconv.GEN_AI_REQUEST_MODEL] = used.model(model)
+        return attributes
+
+    def _record(self, used: Instruments, ended: Attributes, length: float, span_context: Context | None) -> None:
+        """Record the metrics, in the span's context so that exemplars point to it."""
+        known = self._attributes
+        known.update(ended)
+        attributes = self._metric_attributes(used)
+        for name in (semconv.GEN_AI_REQUEST_STREAM, semconv.TTS_COLD_START, semconv.ERROR_TYPE):
+            if name in known:
+                attributes[name] = known[name]
+        used.duration.record(length, attributes, span_context)
+        for instrument, name in (
+            (used.time_to_first_chunk, semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK),
+            (used.rtf, semconv.TTS_RTF),
+            (used.time_to_first_audio, semconv.TTS_TIME_TO_FIRST_AUDIO),
+            (used.audio_duration, semconv.TTS_AUDIO_DURATION),
+            (used.memory_peak, semconv.TTS_MEMORY_PEAK),
+            (used.gpu_memory_peak, semconv.TTS_GPU_MEMORY_PEAK),
+        ):
+            value = known.get(name)
+            if value is not None:
+                instrument.record(value, attributes, span_context)
+        if self.characters:
+            used.characters.add(self.characters, attributes, span_context)
+        if underruns := known.get(semconv.TTS_STREAM_UNDERRUNS):
+            used.underruns.add(underruns, attributes, span_context)
+
+
+def _record_exception(span: Span, error: BaseException, at: int) -> None:
+    """The exception as type and frames; its message, which may hold the text, only with content capture on."""
+    name = type_name(error)
+    attributes: Attributes = {semconv.EXCEPTION_TYPE: name, semconv.EXCEPTION_STACKTRACE: frames(error)}
+    description = None
+    if capture_content():
+        attributes[semconv.EXCEPTION_MESSAGE] = description = encodable(str(error))
+    span.add_event(semconv.EVENT_EXCEPTION, attributes, at)
+    span.set_status(Status(StatusCode.ERROR, description))
+
+
+def _register_exit_hook() -> None:
+    """End at exit what was abandoned. Registered with the first measured call, which is after the providers' own
+    hooks, so that it runs before them."""
+    global _exit_hook
+    _exit_hook = True
+    atexit.register(drain)

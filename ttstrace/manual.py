@@ -1,0 +1,166 @@
+"""`synthesis()`: one synthesis fed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.context import Context, attach, get_current
+
+from ttstrace.lifecycle import Operation, Source, Synthesis, abandon, drain, report, running, suppressed
+from ttstrace.values import Attributes, add_known, check_options
+
+if TYPE_CHECKING:
+    import os
+
+    from typing_extensions import Self
+
+    from ttstrace.timeline import Producer
+
+
+class _NoSynthesis(Synthesis):
+    """What `synthesis.current()` gives where none is running: takes everything, does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(Operation(""), Source())
+
+
+_NONE: Final = _NoSynthesis()
+
+
+class _Declared(Source):
+    """What the program said of the audio it feeds by hand."""
+
+    __slots__ = ("_declared",)
+
+    def __init__(self, sample_rate: int | None, format: str | None) -> None:
+        self._declared = (sample_rate, format)
+
+    def format(self, chunk: object) -> tuple[int | None, str | None]:
+        return self._declared
+
+
+class synthesis(Synthesis):
+    """One synthesis fed by hand: for callbacks, websockets, queues, anything that is no single call.
+
+    ::
+
+        with synthesis(text=text, provider="acme", model="v2", format="pcm_s16le", sample_rate=24000) as s:
+            async for message in socket:
+                s.chunk(message.audio)
+
+    Also `async with`; or `s = synthesis(...)`, `s.start()` and `s.end()`, from any thread.
+
+    Args:
+        text: the text; more can follow by `add_text`.
+        provider: who synthesizes.
+        model: name of the model.
+        voice: name or id of the voice.
+        language: BCP 47.
+        sample_rate: Hz, of raw audio that does not say it itself.
+        format: of raw bytes: `pcm_s16le`, ...
+        device: `cpu`, `cuda:0`, ...
+        producer: `"pull"` where the audio is made by the very code that reports it, `"push"` where it comes from
+            elsewhere.
+        attributes: further attributes of the span: bool, str, int, float.
+
+    Raises:
+        TypeError, ValueError: an option has no meaning; said when it is made, before anything runs.
+    """
+
+    __slots__ = ("_entered_from",)
+
+    def __init__(
+        self,
+        text: str | None = None,
+        *,
+        provider: str | None = None,
+        model: str | os.PathLike[str] | None = None,
+        voice: str | None = None,
+        language: str | None = None,
+        sample_rate: int | None = None,
+        format: str | None = None,
+        device: str | None = None,
+        producer: Producer | None = None,
+        attributes: Mapping[str, bool | str | int | float] | None = None,
+    ) -> None:
+        check_options(sample_rate=sample_rate, format=format, producer=producer, attributes=attributes)
+        known: Attributes = {}
+        for name, value in (
+            ("provider", provider),
+            ("model", model),
+            ("voice", voice),
+            ("language", language),
+            ("device", device),
+            ("attributes", attributes),
+        ):
+            add_known(known, name, value)
+        super().__init__(Operation("", producer=producer, attributes=known), _Declared(sample_rate, format))
+        self._entered_from: Context | None = None
+        if text is not None:
+            if not isinstance(text, str):
+                raise TypeError(f"text must be a str, not {type(text).__name__}")
+            self.take_text(text)
+
+    @staticmethod
+    def current() -> Synthesis:
+        """The synthesis that is running here; where there is none, one that takes everything and does nothing."""
+        return running(get_current()) or _NONE
+
+    def start(self) -> Self:
+        """Start. Unlike `with`, this does not make the span current: spans started next are not its children."""
+        self._start()
+        return self
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End; only the first call does anything.
+
+        Args:
+            error: what went wrong, if anything did.
+        """
+        try:
+            if error is None:
+                self.finish()
+            else:
+                self.fail(error)
+        except Exception as fault:
+            report(fault)
+
+    def _start(self) -> Context | None:
+        try:
+            drain()
+            context = get_current()
+            if self.start_time is None and not self.ended and not suppressed(context):
+                return self.begin(context)
+        except Exception as fault:
+            report(fault)
+        return None
+
+    def __enter__(self) -> Self:
+        context = self._start()
+        if context is not None:
+            self._entered_from = get_current()
+            attach(context)
+        return self
+
+    def __exit__(
+        self, cls: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._entered_from is not None:
+            # By value: a token does not work where the block is left in another thread's or task's context.
+            attach(self._entered_from)
+            self._entered_from = None
+        if isinstance(error, GeneratorExit):
+            abandon(self, perf_counter())  # the generator around it was closed, perhaps by the garbage collector
+        else:
+            self.end(error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, cls: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(cls, error, traceback)

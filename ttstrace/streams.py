@@ -1,0 +1,618 @@
+"""The proxies that keep a synthesis alive while the caller consumes a lazy result.
+
+A result that came whole is handed on as it is. One that is still to come (an iterator, an async iterator, a lazy
+body, an awaitable) is handed on inside a proxy that looks and behaves like it and tells the synthesis of every pull.
+A future is handed on as it is, with a callback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from time import perf_counter, thread_time
+from types import CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.context import Context, attach, get_current
+
+from ttstrace.lifecycle import Synthesis, abandon, drain, report
+
+if TYPE_CHECKING:
+    from ttstrace.timeline import Timeline
+
+_WHOLE: Final = frozenset(
+    {type(None), bytes, bytearray, memoryview, str, int, float, bool, tuple, list, dict, set, frozenset}
+)
+
+
+def hand_on(synthesis: Synthesis, result: Any) -> Any:
+    """End the synthesis with a result that came whole, or let it live on with a lazy one.
+
+    Returns what the caller is to get: the result itself, or a proxy around it.
+    """
+    cls = type(result)
+    if cls in _WHOLE or hasattr(cls, "dtype"):
+        synthesis.finish(result)
+        return result
+    if isinstance(result, concurrent.futures.Future) or asyncio.isfuture(result):
+        result.add_done_callback(_Settler(synthesis))
+        return result
+    if hasattr(cls, "__await__"):
+        if isinstance(result, CoroutineType):
+            return adopt_name(drive(Guard(synthesis), result, None), result)
+        return _proxy(result, Guard(synthesis))
+    if hasattr(cls, "read") or hasattr(result, "read"):
+        # What can be sought through is a file, complete and only to be looked at; what cannot is still to come.
+        if not _seekable(result):
+            return _proxy(result, Pulls(synthesis, None))
+    elif hasattr(cls, "__next__"):
+        synthesis.sync_generator = isinstance(result, GeneratorType)
+        return _proxy(result, Pulls(synthesis, None))
+    elif hasattr(cls, "__anext__") or hasattr(cls, "__aiter__"):
+        return _proxy(result, Pulls(synthesis, None))
+    synthesis.finish(result)
+    return result
+
+
+def hand_on_later(synthesis: Synthesis, generator: Any, parent: Context) -> Any:
+    """A generator that has not begun: its synthesis starts with the first pull, as a child of `parent`."""
+    synthesis.sync_generator = isinstance(generator, GeneratorType)
+    return _proxy(generator, Pulls(synthesis, parent))
+
+
+def _seekable(result: Any) -> bool:
+    seekable = getattr(result, "seekable", None)
+    try:
+        return bool(seekable()) is True if callable(seekable) and not inspect.iscoroutinefunction(seekable) else False
+    except Exception:  # a closed file raises
+        return False
+
+
+# --- pulls -------------------------------------------------------------------------------------------------------
+
+
+class Guard:
+    """Ends a synthesis whose lazy result is dropped before it came to its end."""
+
+    __slots__ = ("at", "synthesis")
+
+    def __init__(self, synthesis: Synthesis) -> None:
+        self.synthesis = synthesis
+        self.at = perf_counter()
+        """When it last did something."""
+
+    def __del__(self) -> None:
+        if not self.synthesis.ended:
+            abandon(self.synthesis, self.at)
+
+
+class Pulls(Guard):
+    """What happens around each pull: the span is current, the clock is read, the chunk is accounted for."""
+
+    __slots__ = ("context", "parent", "timeline")
+
+    def __init__(self, synthesis: Synthesis, parent: Context | None) -> None:
+        super().__init__(synthesis)
+        self.parent = parent
+        """The context to start in with the first pull; None where the call has started it already."""
+        self.context: Context | None = None
+        """The body's own context, as it left it: spans that it holds open over a `yield` keep their children."""
+        self.timeline: Timeline | None = None
+        if parent is None:
+            self.context = synthesis.context
+            self.timeline = timeline = synthesis.follow()
+            timeline.end = self.at
+            synthesis.streamed = True
+
+    def ask(self) -> float | None:
+        """The consumer asks for more: make the body's context current. Returns when; None where nothing is measured."""
+        synthesis = self.synthesis
+        if synthesis.ended:
+            return None
+        timeline = self.timeline
+        if timeline is None:
+            return self._begin()
+        asked = perf_counter()
+        timeline.hold += asked - timeline.end
+        attach(self.context)  # type: ignore[arg-type]
+        return asked
+
+    def _begin(self) -> float | None:
+        synthesis = self.synthesis
+        try:
+            drain()
+            parent, self.parent = self.parent, None
+            context = None if parent is None else synthesis.begin(parent)
+            if context is not None:
+                self.timeline = timeline = synthesis.follow()
+                synthesis.streamed = True
+                self.context = context
+                attach(context)
+                return timeline.start
+        except Exception as error:
+            report(error)
+        synthesis.drop()
+        return None
+
+    def answer(self, asked: float, outer: Context, chunk: Any, cpu: float | None) -> None:
+        """The body answered with a chunk."""
+        arrived = perf_counter()
+        self.context = get_current()
+        attach(outer)  # by value: a token does not work where the next pull comes from another thread or task
+        timeline = self.timeline
+        timeline.end = self.at = arrived  # type: ignore[union-attr]
+        if cpu is not None:
+            timeline.first_pull = (arrived - asked, thread_time() - cpu)  # type: ignore[union-attr]
+        try:
+            self.synthesis.take_chunk(asked, arrived, chunk)
+        except Exception as error:
+            report(error)
+
+    def exhausted(self, outer: Context) -> None:
+        """The body has no more."""
+        self._leave(outer)
+        try:
+            self.synthesis.finish()
+        except Exception as error:
+            report(error)
+
+    def failed(self, outer: Context, error: BaseException) -> None:
+        """The body raised, or was cancelled."""
+        self._leave(outer)
+        try:
+            self.synthesis.fail(error)
+        except Exception as fault:
+            report(fault)
+
+    def closed(self) -> None:
+        """The consumer closed the body half way."""
+        if self.synthesis.start_time is None:
+            self.synthesis.drop()
+        elif not self.synthesis.ended:
+            try:
+                drain()  # what the body's own blocks left behind when they were closed
+                self.synthesis.interrupt()
+            except Exception as fault:
+                report(fault)
+
+    def _leave(self, outer: Context) -> None:
+        self.timeline.end = self.at = perf_counter()  # type: ignore[union-attr]
+        if self.timeline.first_pull is None:  # type: ignore[union-attr]
+            self.timeline.first_pull = (0.0, 0.0)  # type: ignore[union-attr]
+        self.context = None
+        attach(outer)
+
+    # The three ways in which a body is asked for more.
+
+    def pull(self, method: Callable[..., Any], *args: Any) -> Any:
+        """One pull by a plain call: `__next__`, `send`, `throw`."""
+        outer = get_current()
+        asked = self.ask()
+        if asked is None:
+            return method(*args)
+        cpu = thread_time() if self.timeline.first_pull is None else None  # type: ignore[union-attr]
+        try:
+            chunk = method(*args)
+        except StopIteration:
+            self.exhausted(outer)
+            raise
+        except BaseException as error:
+            self.failed(outer, error)
+            raise
+        self.answer(asked, outer, chunk, cpu)
+        return chunk
+
+    async def apull(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """One pull by an await: `__anext__`, `asend`, `athrow`."""
+        outer = get_current()
+        asked = self.ask()
+        if asked is None:
+            return await method(*args)
+        try:
+            chunk = await method(*args)
+        except StopAsyncIteration:
+            self.exhausted(outer)
+            raise
+        except GeneratorExit:
+            self._forsaken(outer)
+            raise
+        except BaseException as error:
+            self.failed(outer, error)
+            raise
+        self.answer(asked, outer, chunk, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
+        return chunk
+
+    def read(self, whole: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One pull by reading: an empty answer, or one that was to be everything, is the end."""
+        outer = get_current()
+        asked = self.ask()
+        if asked is None:
+            return method(*args, **kwargs)
+        try:
+            answer = method(*args, **kwargs)
+        except BaseException as error:
+            self.failed(outer, error)
+            raise
+        if inspect.isawaitable(answer):
+            self.context = get_current()
+            attach(outer)
+            return self._aread(whole, answer)
+        self._read(asked, outer, whole, answer, args)
+        return answer
+
+    async def _aread(self, whole: bool, answer: Awaitable[Any]) -> Any:
+        outer = get_current()
+        asked = perf_counter()
+        attach(self.context)  # type: ignore[arg-type]
+        try:
+            data = await answer
+        except GeneratorExit:
+            self._forsaken(outer)
+            raise
+        except BaseException as error:
+            self.failed(outer, error)
+            raise
+        self._read(asked, outer, whole, data, ())
+        return data
+
+    def _read(self, asked: float, outer: Context, whole: bool, answer: Any, args: tuple[Any, ...]) -> None:
+        data = memoryview(args[0])[:answer] if isinstance(answer, int) and args else answer  # readinto
+        self.answer(asked, outer, data, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
+        if whole or not answer:
+            try:
+                self.synthesis.finish()
+            except Exception as error:
+                report(error)
+
+    def _forsaken(self, outer: Context) -> None:
+        # Closed while it was suspended, perhaps by the garbage collector: nothing of OpenTelemetry may be called here.
+        self.timeline.end = self.at = perf_counter()  # type: ignore[union-attr]
+        abandon(self.synthesis, self.at)
+
+
+# --- text that arrives in pieces ---------------------------------------------------------------------------------
+
+
+class _Pieces:
+    """What happens around each pull of the text: waiting is timed, characters are counted."""
+
+    __slots__ = ("synthesis",)
+
+    def __init__(self, synthesis: Synthesis) -> None:
+        self.synthesis = synthesis
+
+    def pull(self, method: Callable[..., Any], *args: Any) -> Any:
+        asked = perf_counter()
+        piece = method(*args)
+        self._arrived(asked, piece)
+        return piece
+
+    async def apull(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        asked = perf_counter()
+        piece = await method(*args)
+        self._arrived(asked, piece)
+        return piece
+
+    def _arrived(self, asked: float, piece: Any) -> None:
+        arrived = perf_counter()
+        try:
+            if isinstance(piece, str) and self.synthesis.start_time is not None and not self.synthesis.ended:
+                self.synthesis.follow().piece(asked, arrived)
+                self.synthesis.take_text(piece)
+        except Exception as error:
+            report(error)
+
+
+def count_pieces(synthesis: Synthesis, text: Any) -> Any:
+    """The iterator of a text's pieces, inside a proxy that counts them for the synthesis."""
+    return _proxy(text, _Pieces(synthesis))
+
+
+# --- awaitables and futures --------------------------------------------------------------------------------------
+
+
+async def drive(guard: Guard, awaitable: Awaitable[Any], parent: Context | None) -> Any:
+    """Await what a call returned, with the span current, and hand on what comes of it.
+
+    Args:
+        guard: of a synthesis that is started already, or with `parent` to be started now.
+        awaitable: what the call returned.
+        parent: the caller's context at the call, for a synthesis that starts with the first await.
+    """
+    synthesis = guard.synthesis
+    outer = get_current()
+    context = None
+    try:
+        drain()
+        context = synthesis.context if parent is None else synthesis.begin(parent)
+    except Exception as error:
+        report(error)
+    if context is None:
+        synthesis.drop()
+        return await awaitable
+    attach(context)
+    try:
+        result = await awaitable
+    except GeneratorExit:
+        guard.at = perf_counter()  # closed, perhaps by the garbage collector: the guard goes with this frame
+        raise
+    except BaseException as error:
+        attach(outer)
+        try:
+            synthesis.fail(error)
+        except Exception as fault:
+            report(fault)
+        raise
+    attach(outer)
+    try:
+        return hand_on(synthesis, result)
+    except Exception as fault:
+        report(fault)
+        return result
+
+
+def adopt_name(coroutine: Any, original: Any) -> Any:
+    """Let a coroutine of ours go by the name of the one it drives: warnings and task dumps show it."""
+    coroutine.__name__ = getattr(original, "__name__", coroutine.__name__)
+    coroutine.__qualname__ = getattr(original, "__qualname__", coroutine.__qualname__)
+    return coroutine
+
+
+class _Settler:
+    """Done callback of a future."""
+
+    __slots__ = ("_synthesis",)
+
+    def __init__(self, synthesis: Synthesis) -> None:
+        self._synthesis = synthesis
+
+    def __call__(self, future: Any) -> None:
+        try:
+            if future.cancelled():
+                self._synthesis.fail(asyncio.CancelledError())
+                return
+            # `exception()` of an asyncio future would also mark it as retrieved, and silence the warning about an
+            # exception that nobody looked at.
+            error = future._exception if hasattr(future, "_exception") else future.exception()
+            if error is not None:
+                self._synthesis.fail(error)
+            else:
+                self._synthesis.finish(future.result())
+        except Exception as fault:
+            report(fault)
+
+
+# --- proxies -----------------------------------------------------------------------------------------------------
+
+_set = object.__setattr__
+
+
+class Proxy:
+    """Looks and behaves like the lazy result inside it; the classes below add what is measured.
+
+    `_ttstrace_body` is the result, `_ttstrace_pulls` is what every pull goes through.
+    """
+
+    __slots__ = ("__weakref__", "_ttstrace_body", "_ttstrace_pulls")
+
+    _ttstrace_body: Any
+    _ttstrace_pulls: Any
+
+    def __init__(self, body: Any, pulls: Guard | _Pieces) -> None:
+        _set(self, "_ttstrace_body", body)
+        _set(self, "_ttstrace_pulls", pulls)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # type: ignore[override]
+        return type(self._ttstrace_body)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._ttstrace_body, name)
+        if type(self._ttstrace_pulls) is not Pulls:
+            return value
+        measured = _MEASURED_METHODS.get(name)
+        if measured is None and name.startswith(("iter_", "aiter_")):
+            measured = _measured_iteration
+        return value if measured is None or not callable(value) else measured(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._ttstrace_body, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._ttstrace_body, name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._ttstrace_body)
+
+    def __repr__(self) -> str:
+        return repr(self._ttstrace_body)
+
+    def __str__(self) -> str:
+        return str(self._ttstrace_body)
+
+    def __hash__(self) -> int:
+        return hash(self._ttstrace_body)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._ttstrace_body == (other._ttstrace_body if type(other) is type(self) else other))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._ttstrace_body.__reduce_ex__(protocol)
+
+
+def _forward(name: str) -> Callable[..., Any]:
+    def special(self: Proxy, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._ttstrace_body, name)(*args, **kwargs)
+
+    special.__name__ = name
+    return special
+
+
+def _next(self: Proxy) -> Any:
+    pulls = self._ttstrace_pulls
+    return pulls.pull(self._ttstrace_body.__next__)
+
+
+def _iter(self: Proxy) -> Any:
+    iterator = iter(self._ttstrace_body)
+    return self if iterator is self._ttstrace_body else _share(self, iterator)
+
+
+def _anext(self: Proxy) -> Any:
+    return self._ttstrace_pulls.apull(self._ttstrace_body.__anext__)
+
+
+def _aiter(self: Proxy) -> Any:
+    iterator = aiter(self._ttstrace_body)
+    return self if iterator is self._ttstrace_body else _share(self, iterator)
+
+
+def _await(self: Proxy) -> Generator[Any, Any, Any]:
+    return drive(self._ttstrace_pulls, self._ttstrace_body, None).__await__()
+
+
+def _enter(self: Proxy) -> Any:
+    entered = self._ttstrace_body.__enter__()
+    return self if entered is self._ttstrace_body else _share(self, entered)
+
+
+def _exit(self: Proxy, *error: Any) -> Any:
+    try:
+        return self._ttstrace_body.__exit__(*error)
+    finally:
+        self._ttstrace_pulls.closed()
+
+
+async def _aenter(self: Proxy) -> Any:
+    entered = await self._ttstrace_body.__aenter__()
+    return self if entered is self._ttstrace_body else _share(self, entered)
+
+
+async def _aexit(self: Proxy, *error: Any) -> Any:
+    try:
+        return await self._ttstrace_body.__aexit__(*error)
+    finally:
+        self._ttstrace_pulls.closed()
+
+
+def _share(self: Proxy, part: Any) -> Any:
+    """A proxy for another face of the same body: its iterator, what entering it gave."""
+    return _proxy(part, self._ttstrace_pulls)
+
+
+# Special methods are looked up on the class: a proxy's class has those that its body's class has, no more and no less.
+_SPECIAL: Final[dict[str, Callable[..., Any]]] = {
+    "__next__": _next,
+    "__iter__": _iter,
+    "__anext__": _anext,
+    "__aiter__": _aiter,
+    "__await__": _await,
+    "__enter__": _enter,
+    "__exit__": _exit,
+    "__aenter__": _aenter,
+    "__aexit__": _aexit,
+} | {
+    name: _forward(name)
+    for name in (
+        "__len__", "__length_hint__", "__bool__", "__contains__", "__getitem__", "__setitem__", "__delitem__",
+        "__reversed__", "__call__", "__fspath__", "__bytes__", "__int__", "__float__", "__index__", "__format__",
+        "__lt__", "__le__", "__gt__", "__ge__", "__add__", "__copy__", "__deepcopy__",
+    )
+}  # fmt: skip
+
+_classes: dict[type, type[Proxy]] = {}
+_CLASSES_MAX: Final = 1024  # classes made anew for each call must not pile up here
+
+
+def _proxy(body: Any, pulls: Guard | _Pieces) -> Any:
+    cls = type(body)
+    proxy_class = _classes.get(cls)
+    if proxy_class is None:
+        if len(_classes) >= _CLASSES_MAX:
+            _classes.clear()
+        own = vars(object)
+        members: dict[str, Any] = {
+            name: method
+            for name, method in _SPECIAL.items()
+            if getattr(cls, name, None) is not None and getattr(cls, name) is not own.get(name)
+        }
+        members["__slots__"] = ()
+        members["__module__"] = cls.__module__
+        proxy_class = _classes[cls] = type(cls.__name__, (Proxy,), members)
+    return proxy_class(body, pulls)
+
+
+# --- methods that pull -------------------------------------------------------------------------------------------
+
+
+def _measured_send(self: Proxy, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    pulls = self._ttstrace_pulls
+    return lambda *args: pulls.pull(method, *args)
+
+
+def _measured_asend(self: Proxy, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    pulls = self._ttstrace_pulls
+    return lambda *args: pulls.apull(method, *args)
+
+
+def _measured_close(self: Proxy, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    pulls = self._ttstrace_pulls
+
+    def close(*args: Any, **kwargs: Any) -> Any:
+        outer = get_current()
+        if pulls.context is not None:
+            attach(pulls.context)
+        try:
+            closing = method(*args, **kwargs)
+        finally:
+            attach(outer)
+            if not (name == "aclose" or inspect.iscoroutinefunction(method)):
+                pulls.closed()
+        return _aclose(pulls, closing) if inspect.isawaitable(closing) else closing
+
+    return close
+
+
+async def _aclose(pulls: Pulls, closing: Awaitable[Any]) -> Any:
+    outer = get_current()
+    if pulls.context is not None:
+        attach(pulls.context)
+    try:
+        return await closing
+    finally:
+        attach(outer)
+        pulls.closed()
+
+
+def _measured_read(self: Proxy, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    pulls = self._ttstrace_pulls
+
+    def read(*args: Any, **kwargs: Any) -> Any:
+        size = next(iter(args), next(iter(kwargs.values()), None)) if name != "readinto" else 1
+        return pulls.read(size is None or (isinstance(size, int) and size < 0), method, args, kwargs)
+
+    return read
+
+
+def _measured_iteration(self: Proxy, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def iteration(*args: Any, **kwargs: Any) -> Any:
+        return _share(self, method(*args, **kwargs))
+
+    return iteration
+
+
+_MEASURED_METHODS: Final[dict[str, Callable[[Proxy, str, Callable[..., Any]], Callable[..., Any]]]] = {
+    "send": _measured_send,
+    "throw": _measured_send,
+    "asend": _measured_asend,
+    "athrow": _measured_asend,
+    "close": _measured_close,
+    "aclose": _measured_close,
+    "read": _measured_read,
+    "read1": _measured_read,
+    "readall": _measured_read,
+    "aread": _measured_read,
+    "readinto": _measured_read,
+}

@@ -1,0 +1,199 @@
+"""Values from outside, made fit for telemetry: encodable, typed, and without what is private."""
+
+from __future__ import annotations
+
+import json
+import numbers
+import os
+import re
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import PurePath
+from typing import Any, Final, get_args
+
+from ttstrace import semconv
+from ttstrace.audio import parse_format, sample_rate_of
+from ttstrace.timeline import Producer
+
+Attributes = dict[str, Any]
+
+_CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+
+_OURS: Final = os.path.dirname(__file__) + os.sep
+
+
+def frames(error: BaseException, *, ours: bool = False) -> str:
+    """The traceback as file, line number and function, without those of the measuring itself unless `ours`. Never the
+    source line, which may hold the text."""
+    lines = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if ours or not code.co_filename.startswith(_OURS):
+            lines.append(f'File "{code.co_filename}", line {traceback.tb_lineno}, in {code.co_name}')
+        traceback = traceback.tb_next
+    return encodable("\n".join(lines[-64:]))
+
+
+def type_name(error: BaseException) -> str:
+    """The name of an exception's class as OpenTelemetry's `error.type` wants it: qualified, unless a builtin."""
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates replaced: a single one makes a whole OTLP batch unsendable."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def clean(value: object) -> bool | str | int | float | None:
+    """A value from outside as an attribute: bool, str, int or finite float; None for anything else.
+
+    Never `str()` of an object, which may hold the text, a path or a tensor to copy from a device.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return encodable(str(value))
+    if isinstance(value, numbers.Integral):
+        number = int(value)
+        return number if -(2**63) <= number < 2**63 else None
+    if isinstance(value, numbers.Real):
+        real = float(value)
+        return real if isfinite(real) else None
+    return None
+
+
+_PATH_START: Final = re.compile(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]")
+_FILE_SUFFIX: Final = re.compile(
+    r"\.(onnx|pth?|bin|safetensors|ckpt|gguf|ggml|tflite|nemo|npz|npy|json|ya?ml|zip|tar|wav|mp3|flac|ogg|opus|m4a|aac)$",
+    re.IGNORECASE,
+)
+
+
+def is_path(value: object) -> bool:
+    """Whether a name is a file's path. `org/name` is not: that is how model hubs name models."""
+    if isinstance(value, str):
+        return bool(_PATH_START.match(value) or _FILE_SUFFIX.search(value) or "\\" in value)
+    return isinstance(value, os.PathLike)
+
+
+def clean_model(value: object) -> str | None:
+    """A model's name; of a file's path the last component without its suffix, for paths are private."""
+    if not is_path(value):
+        return encodable(str(value)) or None if isinstance(value, str) else None
+    name = PurePath(os.fsdecode(value).replace("\\", "/")).name  # type: ignore[arg-type]
+    stem, dot, suffix = name.rpartition(".")
+    return encodable(stem if dot and stem and suffix.isalpha() else name) or None
+
+
+def _set_voice(attributes: Attributes, value: object) -> None:
+    """A voice by name or id. Anything else (a path, an array) is reference audio: cloned, and without a name."""
+    if isinstance(value, str) and not is_path(value):
+        attributes[semconv.GEN_AI_SPEECH_VOICE] = encodable(value)
+    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        attributes[semconv.GEN_AI_SPEECH_VOICE] = str(int(value))
+    elif value is not None:
+        attributes[semconv.TTS_VOICE_CLONED] = True
+
+
+def capture_content() -> bool:
+    """Whether the text may be recorded: only where the user switched it on for spans."""
+    return os.environ.get(_CAPTURE_CONTENT, "").strip().upper() in ("SPAN_ONLY", "SPAN_AND_EVENT")
+
+
+def input_messages(text: str) -> str:
+    """The text as GenAI messages, cut to the span's length limit before it is made JSON, so that it stays JSON."""
+    limit = os.environ.get("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT") or os.environ.get(
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""
+    )
+
+    def message(content: str) -> str:
+        parts = [{"type": "text", "content": content}]
+        return json.dumps([{"role": "user", "parts": parts}], ensure_ascii=False)
+
+    text = encodable(text)
+    whole = message(text)
+    if not limit.isdigit() or len(whole) <= int(limit):
+        return whole
+    short, long = 0, len(text)
+    while short < long:  # escaping makes the length of the JSON a monotonic, but not a linear function
+        middle = (short + long + 1) // 2
+        if len(message(text[:middle])) <= int(limit):
+            short = middle
+        else:
+            long = middle - 1
+    return message(text[:short])
+
+
+def check_options(
+    *,
+    sample_rate: object = None,
+    format: object = None,
+    producer: object = None,
+    attributes: object = None,
+) -> None:
+    """Refuse what no synthesis can mean; callables are asked later and not checked here.
+
+    Raises:
+        TypeError, ValueError: with what was given and what would do.
+    """
+    if sample_rate is not None and not callable(sample_rate) and sample_rate_of(sample_rate) is None:
+        raise ValueError(f"sample_rate must be a whole number of Hz from 4000 to 384000, not {sample_rate!r}")
+    if isinstance(format, str):
+        if parse_format(format).name is None:
+            raise ValueError(f"format {format!r} is not known; raw 16-bit audio, for example, is 'pcm_s16le'")
+    elif format is not None and not callable(format):
+        raise TypeError(f"format must be a name such as 'pcm_s16le', not {type(format).__name__}")
+    if producer is not None and producer not in get_args(Producer):
+        raise ValueError(f"producer must be 'pull' or 'push', not {producer!r}")
+    if attributes is not None and not callable(attributes):
+        if not isinstance(attributes, Mapping):
+            raise TypeError(f"attributes must be a mapping of names to values, not {type(attributes).__name__}")
+        for name, value in attributes.items():
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"names of attributes must be non-empty str, not {name!r}")
+            if not callable(value) and clean(value) is None:
+                raise TypeError(
+                    f"attribute {name!r} must be bool, str, int or finite float, not {type(value).__name__}"
+                )
+
+
+def add_known(attributes: Attributes, name: str, value: object) -> None:
+    """Add what an option says, by the option's name; what says nothing or cannot be told adds nothing.
+
+    Args:
+        attributes: where to.
+        name: the option: provider, model, voice, language, device, attributes, or the name of an attribute.
+        value: what it says.
+    """
+    if value is None:
+        return
+    if name == "voice":
+        _set_voice(attributes, value)
+    elif name == "attributes":
+        if isinstance(value, Mapping):
+            for key, each in value.items():
+                add_known(attributes, str(key), each)
+    else:
+        if name == "model":
+            value = clean_model(value)
+        elif name == "language" and isinstance(value, str):
+            value = value.replace("_", "-")
+        cleaned = clean(value)
+        if cleaned is not None and cleaned != "":
+            attributes[_OPTIONS.get(name, name)] = cleaned
+
+
+_OPTIONS: Final = {
+    "provider": semconv.GEN_AI_PROVIDER_NAME,
+    "model": semconv.GEN_AI_REQUEST_MODEL,
+    "language": semconv.TTS_LANGUAGE,
+    "device": semconv.TTS_DEVICE,
+    "input_type": semconv.TTS_INPUT_TYPE,
+    "server_address": semconv.SERVER_ADDRESS,
+    "server_port": semconv.SERVER_PORT,
+    "usage_characters": semconv.TTS_USAGE_CHARACTERS,
+    "cloned": semconv.TTS_VOICE_CLONED,
+}
