@@ -342,7 +342,7 @@ class CallSource(Source):
         target = self._target
         if target.options.weights is not None:
             return self._ask(target.options.weights)  # type: ignore[no-any-return]
-        return target if self._call.instance is None else self._call.instance  # type: ignore[no-any-return]
+        return target if self._call.instance is None else self._call.instance
 
     @property
     def output(self) -> OutputFile | None:

@@ -112,7 +112,7 @@ def trace(function: Any, options: Options, *, name: str | None = None, patched: 
     return Traced(function, target)
 
 
-class Traced(wrapt.FunctionWrapper):  # type: ignore[misc]
+class Traced(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """The callable itself, to all appearances, with a measured call."""
 
     def __init__(self, function: Any, target: Target) -> None:

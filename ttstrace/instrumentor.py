@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Final
 
 import wrapt
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from packaging.requirements import Requirement
 
 from ttstrace.call import option_mapping, remember

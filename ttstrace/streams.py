@@ -405,7 +405,7 @@ class Proxy:
         _set(self, "_ttstrace_pulls", pulls)
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type:  # type: ignore[override]
+    def __class__(self) -> type:
         return type(self._ttstrace_body)
 
     def __getattr__(self, name: str) -> Any:

@@ -1,0 +1,524 @@
+"""What a stream's span says of time, against schedules that the test makes itself.
+
+Durations are held against the test's own clock around the same pulls: within 1 % or 5 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Spans
+
+from backends import RATE, burn, schedule, silence, tone, work
+from ttstrace import stage, synthesis, traced_synthesis
+
+
+def about(seconds: float) -> Any:
+    return pytest.approx(seconds, rel=0.01, abs=0.005)
+
+
+def pull_timed(stream: Iterator[Any], hold: Callable[[], None] = lambda: None) -> tuple[list[Any], float, float]:
+    """Consume a stream as a player does. Returns the chunks, the time inside the pulls and the time between them."""
+    chunks, pulled, held = [], 0.0, 0.0
+    while True:
+        asked = time.perf_counter()
+        try:
+            chunks.append(next(stream))
+        except StopIteration:
+            pulled += time.perf_counter() - asked
+            return chunks, pulled, held
+        pulled += time.perf_counter() - asked
+        begun = time.perf_counter()
+        hold()
+        held += time.perf_counter() - begun
+
+
+@pytest.mark.parametrize("paced", [False, True], ids=["drained", "paced"])
+def test_pull_producer_works_only_inside_the_pulls(spans: Spans, paced: bool) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return schedule((0.05, 0.2), (0.03, 0.2), (0.03, 0.2))
+
+    begun = time.perf_counter()
+    stream = speak("hello")
+    _, pulled, held = pull_timed(stream, (lambda: time.sleep(0.15)) if paced else (lambda: None))
+    whole = time.perf_counter() - begun
+    span = spans.one()
+    attributes = spans.attributes()
+    assert attributes["tts.synthesis.duration"] == about(pulled)
+    assert pulled == pytest.approx(0.11, abs=0.02)
+    assert attributes["tts.stream.hold.duration"] == about(held)
+    assert attributes["tts.audio.duration"] == pytest.approx(0.6)
+    assert attributes["tts.rtf"] == pytest.approx(attributes["tts.synthesis.duration"] / 0.6)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.05)
+    assert attributes["tts.time_to_first_audio"] == about(0.05)
+    assert (span.end_time - span.start_time) / 1e9 == about(whole)
+    assert attributes["tts.stream.chunks"] == 3
+
+
+def test_hold_before_the_first_pull_is_the_consumers(spans: Spans) -> None:
+    class Speech:
+        """An iterator whose synthesis started with the call."""
+
+        def __init__(self) -> None:
+            work(0.04)
+            self._chunks = schedule((0.03, 0.2), (0.02, 0.2))
+
+        def __iter__(self) -> Speech:
+            return self
+
+        def __next__(self) -> np.ndarray:
+            return next(self._chunks)
+
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Speech:
+        return Speech()
+
+    stream = speak("hello")
+    time.sleep(0.2)
+    pull_timed(stream)
+    attributes = spans.attributes()
+    assert attributes["tts.synthesis.duration"] == about(0.09)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.07)
+    assert attributes["tts.time_to_first_audio"] == about(0.07)
+    assert attributes["tts.stream.hold.duration"] == about(0.2)
+
+
+def test_a_generator_starts_with_its_first_pull(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        yield from schedule((0.03, 0.2))
+
+    stream = speak("hello")
+    time.sleep(0.1)
+    list(stream)
+    attributes = spans.attributes()
+    assert attributes["tts.synthesis.duration"] == about(0.03)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.03)
+    assert attributes["tts.stream.hold.duration"] < 0.005
+    span = spans.one()
+    assert (span.end_time - span.start_time) / 1e9 == about(0.03)
+
+
+class pushed:  # noqa: N801
+    """A stream whose producer goes on while nobody pulls: a thread behind a queue."""
+
+    def __init__(self, *gaps_and_seconds: tuple[float, float]) -> None:
+        self._chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._produce, args=gaps_and_seconds).start()
+
+    def _produce(self, *gaps_and_seconds: tuple[float, float]) -> None:
+        for chunk in schedule(*gaps_and_seconds, busy=False):
+            self._chunks.put(chunk)
+        self._chunks.put(None)
+
+    def __iter__(self) -> pushed:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        chunk = self._chunks.get()
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+
+def test_push_producer_drained(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="push")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return pushed((0.05, 0.2), (0.1, 0.2), (0.1, 0.2))
+
+    begun = time.perf_counter()
+    arrivals = [time.perf_counter() - begun for _ in speak("hello")]
+    attributes = spans.attributes()
+    assert attributes["tts.synthesis.duration"] == about(arrivals[-1])
+    assert arrivals[-1] == pytest.approx(0.25, abs=0.05)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(arrivals[0])
+
+
+def test_push_producer_paced_is_unknown(spans: Spans) -> None:
+    """With the hold taken off, a service at true RTF 0.5 played in real time would read far too fast; without, too slow."""
+
+    @traced_synthesis(sample_rate=RATE, producer="push")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return pushed((0.05, 0.1), (0.05, 0.1), (0.05, 0.1))
+
+    _, _, held = pull_timed(speak("hello"), lambda: time.sleep(0.1))
+    attributes = spans.attributes()
+    assert "tts.synthesis.duration" not in attributes
+    assert "tts.rtf" not in attributes
+    assert "tts.rtf.grade" not in attributes
+    assert attributes["tts.audio.duration"] == pytest.approx(0.3)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.05)
+    assert attributes["tts.stream.hold.duration"] == about(held)
+
+
+def test_push_producer_with_hold_before_the_first_chunk(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="push")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return pushed((0.05, 0.1), (0.05, 0.1))
+
+    stream = speak("hello")
+    time.sleep(0.1)
+    list(stream)
+    attributes = spans.attributes()
+    assert "gen_ai.response.time_to_first_chunk" not in attributes
+    assert "tts.time_to_first_audio" not in attributes
+    assert "tts.synthesis.duration" not in attributes
+
+
+@pytest.mark.parametrize(
+    ("make", "known"),
+    [
+        (lambda: schedule((0.03, 0.2), (0.03, 0.2)), True),  # computes in the pulls
+        (lambda: (chunk for chunk in pushed((0.03, 0.2), (0.03, 0.2))), False),  # waits for another thread's work
+        (lambda: pushed((0.03, 0.2), (0.03, 0.2)), False),  # no generator
+    ],
+    ids=["generator", "generator-that-waits", "iterator"],
+)
+def test_undeclared_producer(spans: Spans, make: Callable[[], Iterator[Any]], known: bool) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return make()
+
+    pull_timed(speak("hello"), lambda: time.sleep(0.1))
+    assert ("tts.synthesis.duration" in spans.attributes()) is known
+    if known:
+        assert spans.attributes()["tts.synthesis.duration"] == about(0.06)
+
+
+def test_undeclared_generator_around_a_remote_synthesis_is_push(spans: Spans) -> None:
+    from ttstrace.call import Options
+    from ttstrace.decorator import trace
+
+    remote = trace(lambda text: work(0.03) or tone(0.2), Options(remote=True, sample_rate=RATE))
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[np.ndarray]:
+        for _ in range(2):
+            yield remote(text)
+
+    pull_timed(speak("hello"), lambda: time.sleep(0.1))
+    outer = spans.syntheses()[-1]
+    assert outer.name.endswith("speak")
+    assert "tts.synthesis.duration" not in outer.attributes
+
+
+def test_async_stream(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    async def speak(text: str) -> AsyncIterator[np.ndarray]:
+        for gap in (0.05, 0.1):
+            await asyncio.sleep(gap)
+            yield tone(0.2)
+
+    async def consume(hold: float) -> float:
+        begun = time.perf_counter()
+        async for _ in speak("hello"):
+            last = time.perf_counter() - begun
+            await asyncio.sleep(hold)
+        return last
+
+    last = asyncio.run(consume(0.0))
+    attributes = spans.attributes()
+    assert attributes["tts.synthesis.duration"] == about(last)
+    assert last == pytest.approx(0.15, abs=0.03)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.05)
+    spans.clear()
+    asyncio.run(consume(0.1))
+    assert "tts.rtf" not in spans.attributes()  # an async generator may have gone on meanwhile
+
+
+@pytest.mark.parametrize("piece", [0.01, 0.05, 0.4])
+def test_leading_silence(spans: Spans, piece: float) -> None:
+    """0.2 s of silence, all there after 0.03 s: a listener hears the tone 0.2 s after the first chunk."""
+    audio = np.concatenate([silence(0.2), tone(0.3)])
+    size = round(piece * RATE)
+
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        work(0.03)
+        for at in range(0, len(audio), size):
+            yield audio[at : at + size]
+
+    list(speak("hello"))
+    attributes = spans.attributes()
+    first = attributes["gen_ai.response.time_to_first_chunk"]
+    assert first == about(0.03)
+    assert attributes["tts.time_to_first_audio"] == pytest.approx(first + 0.2, abs=0.002)
+    event, span = spans.one().events[0], spans.one()
+    assert event.name == "tts.first_audio"
+    # The whole was there long before it would have been heard: the mark goes no further than the span.
+    assert event.timestamp == span.end_time
+
+
+def test_onset_counts_from_the_chunk_that_holds_it(spans: Spans) -> None:
+    """Chunks of 10 ms, each 30 ms late: the onset lies in the third, although it takes seven more to be sure of it."""
+
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        audio = np.concatenate([silence(0.02), tone(0.2)])
+        for at in range(0, len(audio), 240):
+            work(0.03)
+            yield audio[at : at + 240]
+
+    list(speak("hello"))
+    assert spans.attributes()["tts.time_to_first_audio"] == about(0.09)
+    span = spans.one()
+    assert (span.events[0].timestamp - span.start_time) / 1e9 == about(0.09)
+
+
+def test_silent_stream_has_no_first_audio(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[np.ndarray]:
+        for _ in range(5):
+            yield silence(0.1)
+
+    list(speak("hello"))
+    attributes = spans.attributes()
+    assert "tts.time_to_first_audio" not in attributes
+    assert attributes["tts.stream.chunks"] == 5
+    assert [event.name for event in spans.one().events] == ["tts.first_chunk"]
+
+
+def test_underruns(spans: Spans) -> None:
+    """0.1 s of audio each; the third chunk comes 0.25 s and the fourth 0.45 s after the one before."""
+
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return schedule((0.02, 0.1), (0.05, 0.1), (0.25, 0.1), (0.45, 0.1), (0.05, 0.1))
+
+    begun = time.perf_counter()
+    arrivals = [time.perf_counter() - begun for _ in speak("hello")]
+    plays_until = arrivals[0] + 0.2
+    first = arrivals[2] - plays_until
+    second = arrivals[3] - (arrivals[2] + 0.1)
+    attributes = spans.attributes()
+    assert attributes["tts.stream.continuous"] is False
+    assert attributes["tts.stream.underruns"] == 2
+    assert attributes["tts.stream.underrun.duration"] == about(first + second)
+    assert attributes["tts.stream.underrun.max"] == about(second)
+    span = spans.one()
+    marks = [event for event in span.events if event.name == "tts.underrun"]
+    assert [(mark.timestamp - span.start_time) / 1e9 for mark in marks] == [
+        about(plays_until),
+        about(arrivals[2] + 0.1),
+    ]
+    assert marks[1].attributes["tts.stream.underrun.duration"] == about(second)
+
+
+def test_a_late_consumer_is_no_underrun(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return schedule((0.02, 0.1), (0.02, 0.1), (0.02, 0.1))
+
+    pull_timed(speak("hello"), lambda: time.sleep(0.3))
+    attributes = spans.attributes()
+    assert attributes["tts.stream.continuous"] is True
+    assert attributes["tts.stream.underruns"] == 0
+
+
+def test_one_chunk_says_nothing_of_continuity(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[np.ndarray]:
+        yield tone(0.1)
+
+    list(speak("hello"))
+    assert "tts.stream.continuous" not in spans.attributes()
+    assert "tts.stream.underruns" not in spans.attributes()
+
+
+def test_chunks_of_unknown_format(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> Iterator[bytes]:
+        yield b""
+        work(0.02)
+        yield b"\x00\x17 no format that anybody knows"
+        yield b"\x99" * 100
+
+    list(speak("hello"))
+    attributes = spans.attributes()
+    assert attributes["tts.stream.chunks"] == 2
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.02)
+    assert attributes["tts.audio.size"] == 131
+    for unknown in ("tts.audio.duration", "tts.rtf", "tts.stream.continuous", "tts.time_to_first_audio"):
+        assert unknown not in attributes
+    assert [event.name for event in spans.one().events] == ["tts.first_chunk"]
+
+
+def test_wav_header_is_no_audio(spans: Spans) -> None:
+    import struct
+
+    def header(size: int) -> bytes:
+        body = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16) + struct.pack("<4sI", b"data", size)
+        return struct.pack("<4sI4s", b"RIFF", size + 36, b"WAVE") + body
+
+    @traced_synthesis(producer="pull")
+    def speak(text: str) -> Iterator[bytes]:
+        yield header(9600)
+        work(0.05)
+        yield (tone(0.2) * 32767).astype("<i2").tobytes()
+
+    list(speak("hello"))
+    attributes = spans.attributes()
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.05)
+    assert attributes["tts.stream.chunks"] == 1
+    assert attributes["tts.audio.duration"] == pytest.approx(0.2)
+
+
+def test_stage_seconds_without_hold(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        with stage("acoustic"):
+            work(0.03)
+        for _ in range(2):
+            with stage("vocoder"):
+                work(0.02)
+                yield tone(0.2)
+
+    pull_timed(speak("hello"), lambda: time.sleep(0.1))
+    attributes = spans.attributes()
+    assert attributes["tts.stage.duration.acoustic"] == about(0.03)
+    assert attributes["tts.stage.duration.vocoder"] == about(0.04)
+    parent = spans.one()
+    children = [span for span in spans.all() if span.parent is not None]
+    assert [span.name for span in children] == ["acoustic", "vocoder", "vocoder"]
+    assert {span.parent.span_id for span in children} == {parent.context.span_id}
+
+
+def test_marked_playback_is_no_synthesis(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak_aloud(text: str) -> None:
+        for _ in range(2):
+            work(0.03)
+            synthesis.current().chunk(tone(0.1))
+            with stage("playback", synthesis=False):
+                time.sleep(0.1)
+
+    speak_aloud("hello")
+    attributes = spans.attributes()
+    assert attributes["tts.synthesis.duration"] == about(0.06)
+    assert attributes["tts.stream.hold.duration"] == about(0.2)
+    assert attributes["tts.rtf"] == pytest.approx(0.3, abs=0.03)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.03)
+
+
+def test_text_in_pieces(spans: Spans) -> None:
+    def language_model() -> Iterator[str]:
+        for piece in ("Good ", "morning", "."):
+            time.sleep(0.04)
+            yield piece
+
+    seen = []
+
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: Iterator[str]) -> Iterator[np.ndarray]:
+        for piece in text:
+            seen.append(piece)
+            work(0.02)
+            yield tone(0.2)
+
+    list(speak(language_model()))
+    assert seen == ["Good ", "morning", "."]
+    attributes = spans.attributes()
+    assert attributes["tts.input.characters"] == 13
+    assert attributes["tts.input.wait.duration"] == about(0.12)
+    assert attributes["tts.synthesis.duration"] == about(0.06)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.02)
+
+
+def test_chunks_by_hand_from_another_thread(spans: Spans) -> None:
+    done = threading.Event()
+
+    def receive(s: synthesis) -> None:
+        for chunk in schedule((0.03, 0.1), (0.03, 0.1), (0.35, 0.1), busy=False):
+            s.chunk(chunk)
+        done.set()
+
+    s = synthesis(text="hello", sample_rate=RATE).start()
+    begun = time.perf_counter()
+    threading.Thread(target=receive, args=(s,)).start()
+    done.wait()
+    last = time.perf_counter() - begun
+    time.sleep(0.1)
+    s.end()
+    s.end(ValueError("too late"))
+    attributes = spans.attributes()
+    assert attributes["tts.synthesis.duration"] == about(last)
+    assert attributes["tts.audio.duration"] == pytest.approx(0.3)
+    assert attributes["tts.stream.underruns"] == 1
+    assert attributes["tts.stream.underrun.max"] == about(0.41 - 0.23)
+    assert "error.type" not in attributes
+
+
+def test_the_span_is_current_inside_the_pulls_only(spans: Spans) -> None:
+    from opentelemetry import trace
+
+    tracer = trace.get_tracer("test")
+    current = []
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[np.ndarray]:
+        with tracer.start_as_current_span("body"):
+            for _ in range(2):
+                current.append(trace.get_current_span().name)  # type: ignore[attr-defined]
+                with tracer.start_as_current_span("inside"):
+                    pass
+                yield tone(0.1)
+        current.append(trace.get_current_span().name)  # type: ignore[attr-defined]
+
+    with tracer.start_as_current_span("caller"):
+        stream = speak("hello")
+        for _ in itertools.islice(stream, 1):
+            current.append(trace.get_current_span().name)  # type: ignore[attr-defined]
+            with tracer.start_as_current_span("between"):
+                pass
+    with tracer.start_as_current_span("other"):
+        list(stream)
+        current.append(trace.get_current_span().name)  # type: ignore[attr-defined]
+    assert not trace.get_current_span().get_span_context().is_valid
+    name = spans.one().name
+    assert current == ["body", "caller", "body", name, "other"]
+    names = {span.context.span_id: span.name for span in spans.all()}
+    parents = [(span.name, names.get(span.parent.span_id) if span.parent else None) for span in spans.all()]
+    assert parents == [
+        ("inside", "body"),
+        ("between", "caller"),
+        ("caller", None),
+        ("inside", "body"),
+        ("body", name),
+        (name, "caller"),
+        ("other", None),
+    ]
+
+
+def test_pulls_from_different_threads(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return schedule(*[(0.01, 0.1)] * 6)
+
+    stream = speak("hello")
+    for _ in range(7):
+        thread = threading.Thread(target=lambda: next(stream, None))
+        thread.start()
+        thread.join()
+    assert spans.attributes()["tts.synthesis.duration"] == about(0.06)
+    assert not caplog.records
+
+
+def test_burnt_cpu_of_a_stream(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        for _ in range(3):
+            burn(0.05)
+            yield tone(0.1)
+
+    pull_timed(speak("hello"), lambda: time.sleep(0.05))
+    attributes = spans.attributes()
+    assert attributes["tts.cpu.time"] == pytest.approx(0.15, abs=0.02)
