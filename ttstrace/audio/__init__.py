@@ -1,0 +1,22 @@
+"""From whatever a backend returned to facts: duration, rate, channels, format, size, onset, underruns.
+
+Audio is only looked at: nothing is decoded, changed, copied from a device or kept. What is unknown is None.
+"""
+
+from __future__ import annotations
+
+from ttstrace.audio.formats import Format, parse_format
+from ttstrace.audio.output import OUTPUT_ARGUMENTS, OutputFile
+from ttstrace.audio.playback import Playback
+from ttstrace.audio.rate import sample_rate_of
+from ttstrace.audio.reader import AudioReader
+
+__all__ = [
+    "OUTPUT_ARGUMENTS",
+    "AudioReader",
+    "Format",
+    "OutputFile",
+    "Playback",
+    "parse_format",
+    "sample_rate_of",
+]

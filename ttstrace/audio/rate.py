@@ -1,0 +1,28 @@
+"""What counts as a sample rate."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Final
+
+LOWEST: Final = 4_000
+HIGHEST: Final = 384_000
+
+
+def sample_rate_of(value: object) -> int | None:
+    """The sample rate in Hz that `value` is, or None where it is none.
+
+    A sample rate is a whole number from 4000 to 384000: an integer, or a real number without a fraction.
+    A bool is not a number here.
+    """
+    if type(value) is not int:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            return None
+        try:
+            whole = int(value)
+            if whole != value:
+                return None
+        except Exception:  # nan, an infinity, a number with operators of its own
+            return None
+        value = whole
+    return value if LOWEST <= value <= HIGHEST else None
