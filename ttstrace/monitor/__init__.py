@@ -1,0 +1,32 @@
+"""The resource meter: what a stretch of the process's life took of time, CPU and memory."""
+
+from ttstrace.monitor.concurrency import Concurrency
+from ttstrace.monitor.performance import PerformanceMonitor, summarize
+from ttstrace.monitor.rtf import calculate_rtf, interpret_rtf, rtf_grade
+from ttstrace.monitor.suffix import SuffixMaximum
+from ttstrace.monitor.window import (
+    Usage,
+    Window,
+    close_window,
+    discard_window,
+    memory_method,
+    memory_method_reason,
+    open_window,
+)
+
+__all__ = [
+    "Concurrency",
+    "PerformanceMonitor",
+    "SuffixMaximum",
+    "Usage",
+    "Window",
+    "calculate_rtf",
+    "close_window",
+    "discard_window",
+    "interpret_rtf",
+    "memory_method",
+    "memory_method_reason",
+    "open_window",
+    "rtf_grade",
+    "summarize",
+]

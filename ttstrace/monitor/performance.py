@@ -1,0 +1,184 @@
+"""Measuring by hand: a block's time, CPU and memory as a dict, and statistics over many of them."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from types import TracebackType
+from typing import Any
+
+from ttstrace.monitor.memory_limit import cgroup_limit, total_memory
+from ttstrace.monitor.rtf import calculate_rtf, interpret_rtf
+from ttstrace.monitor.window import Window, close_window, open_window
+
+_MB = 2**20
+_GB = 2**30
+_DEVICES = ("auto", "cpu", "cuda")
+
+
+class PerformanceMonitor:
+    """Measures blocks of code, short ones too. They may nest, and overlap on threads and over ``await``.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``auto``, which is ``cuda`` where this process uses CUDA through torch, and
+            else ``cpu``. Settled anew at each :meth:`measure`.
+        synchronize: wait at both edges of a block until CUDA has done what it was given.
+
+    Raises:
+        ValueError: ``device`` is none of the three.
+    """
+
+    def __init__(self, device: str = "auto", synchronize: bool = False) -> None:
+        if device not in _DEVICES:
+            raise ValueError(f"device must be one of {', '.join(map(repr, _DEVICES))}, not {device!r}")
+        self.device = device
+        self.synchronize = synchronize
+
+    def measure(self) -> Measurement:
+        """A context manager around the block to measure.
+
+        It gives a dict that is filled when the block ends, also where it ends with an exception. A key whose
+        value cannot be known is missing.
+
+        ``inference_time``: seconds the block took.
+        ``peak_memory_mb``: highest resident memory of the process meanwhile, in MB of 2^20 bytes.
+        ``memory_percent``: that peak, in percent of the memory the process may use (cgroup limit, or RAM).
+        ``cpu_percent``: CPU time of the process and its finished children, in percent of ``inference_time``;
+        above 100 where more than one core was busy.
+        ``device``: ``cuda`` or ``cpu``.
+
+        Raises:
+            RuntimeError: ``device`` is ``cuda``, and torch is not there or has no CUDA.
+        """
+        if self.device == "cuda":
+            _require_cuda()
+        return Measurement(self.device, self.synchronize)
+
+    calculate_rtf = staticmethod(calculate_rtf)
+    interpret_rtf = staticmethod(interpret_rtf)
+
+    def get_system_info(self) -> dict[str, Any]:
+        """The machine that this process sees. A key whose value cannot be known is missing.
+
+        ``cpu_count``: logical cores; ``physical_cores``; ``total_memory_gb``: RAM in GB of 2^30 bytes;
+        ``memory_limit_gb``: the cgroup's limit, where one is set; ``python``: its version; ``platform``.
+        """
+        total = total_memory()
+        limit = cgroup_limit()
+        found = {
+            "cpu_count": os.cpu_count(),
+            "physical_cores": _physical_cores(),
+            "total_memory_gb": None if total is None else total / _GB,
+            "memory_limit_gb": None if limit is None else limit / _GB,
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "platform": importlib.import_module("platform").platform(),
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+
+class Measurement:
+    """One block that :meth:`PerformanceMonitor.measure` measures; good for one ``with``."""
+
+    __slots__ = ("_device", "_metrics", "_synchronize", "_window")
+
+    def __init__(self, device: str, synchronize: bool) -> None:
+        self._device = device
+        self._synchronize = synchronize
+        self._metrics: dict[str, Any] = {}
+        self._window: Window
+
+    def __enter__(self) -> dict[str, Any]:
+        if self._synchronize:
+            _synchronize()
+        self._window = open_window()
+        return self._metrics
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._synchronize:
+            _synchronize()
+        usage = close_window(self._window)
+        metrics = self._metrics
+        metrics["inference_time"] = usage.wall
+        if usage.memory_peak is not None:
+            metrics["peak_memory_mb"] = usage.memory_peak / _MB
+        if usage.cpu_time is not None and usage.wall > 0:
+            metrics["cpu_percent"] = 100 * usage.cpu_time / usage.wall
+        if usage.memory_utilization is not None:
+            metrics["memory_percent"] = 100 * usage.memory_utilization
+        # CUDA may have come into use only inside the block.
+        on_cuda = self._device == "cuda" or (self._device == "auto" and _cuda_in_use())
+        metrics["device"] = "cuda" if on_cuda else "cpu"
+
+
+def summarize(metrics: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Statistics over measurements, for each key that has numbers.
+
+    Args:
+        metrics: dicts such as :meth:`PerformanceMonitor.measure` gives. What is not a number, a nan included,
+            is passed over, and ``count`` says how many there were.
+
+    Returns:
+        By key: ``count``, ``mean``, ``median``, ``p95``, ``p99``, ``min`` and ``max``. Percentiles are
+        interpolated linearly between the two nearest values (Hyndman and Fan's definition 7).
+    """
+    values: dict[str, list[float]] = {}
+    for one in metrics:
+        for key, value in one.items():
+            if isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value):
+                values.setdefault(key, []).append(float(value))
+    return {key: _statistics(sorted(of_key)) for key, of_key in values.items()}
+
+
+def _statistics(values: list[float]) -> dict[str, float]:
+    return {
+        "count": len(values),
+        "mean": math.fsum(values) / len(values),
+        "median": _percentile(values, 0.5),
+        "p95": _percentile(values, 0.95),
+        "p99": _percentile(values, 0.99),
+        "min": values[0],
+        "max": values[-1],
+    }
+
+
+def _percentile(values: list[float], fraction: float) -> float:
+    below, part = divmod(fraction * (len(values) - 1), 1)
+    low = values[int(below)]
+    return low if part == 0 else low + part * (values[int(below) + 1] - low)
+
+
+def _cuda_in_use() -> bool:
+    """Whether CUDA is initialized; asking whether it is available can break it for a process forked later."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    try:
+        return cuda is not None and bool(cuda.is_initialized())
+    except Exception:
+        return False
+
+
+def _require_cuda() -> None:
+    try:
+        available = bool(importlib.import_module("torch").cuda.is_available())
+    except ImportError as error:
+        raise RuntimeError("device='cuda' needs torch: install it, or use device='auto' or 'cpu'") from error
+    if not available:
+        raise RuntimeError("device='cuda', but torch finds no CUDA device: use device='auto' or 'cpu'")
+
+
+def _synchronize() -> None:
+    if _cuda_in_use():
+        sys.modules["torch"].cuda.synchronize()
+
+
+def _physical_cores() -> int | None:
+    try:
+        cores: int | None = importlib.import_module("psutil").cpu_count(logical=False)
+    except Exception:
+        return None
+    return cores
