@@ -57,8 +57,8 @@ class Concurrency:
         """One fewer is open.
 
         Returns:
-            The most that were open at once since the token's :meth:`enter`, itself included; 0, as unknown, for
-            a token that came through a fork.
+            The most that were open at once since the token's :meth:`enter`, itself included; 0, as
+            unknown, for a token that came through a fork.
         """
         with self._lock:
             if token < self._first:

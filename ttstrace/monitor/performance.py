@@ -24,8 +24,8 @@ class PerformanceMonitor:
     """Measures blocks of code, short ones too. They may nest, and overlap on threads and over ``await``.
 
     Args:
-        device: ``cpu``, ``cuda`` or ``auto``, which is ``cuda`` where this process uses CUDA through torch, and
-            else ``cpu``. Settled anew at each :meth:`measure`.
+        device: ``cpu``, ``cuda`` or ``auto``: ``cuda`` where this process uses CUDA through torch, else
+            ``cpu``. Settled anew at each :meth:`measure`.
         synchronize: wait at both edges of a block until CUDA has done what it was given.
 
     Raises:

@@ -41,8 +41,8 @@ class Usage:
     wall: float
     """Seconds from start to end, by a monotonic clock."""
     cpu_time: float | None
-    """CPU seconds, user and system, of the process and of the children it waited for in the window; on Windows,
-    which does not add up what children used, of the process."""
+    """CPU seconds, user and system, of the process and of the children it waited for in the window.
+    On Windows of the process alone: children's are not added up there."""
     memory_peak: int | None
     """Highest resident memory of the process, in bytes."""
     memory_burst: int | None

@@ -1,0 +1,95 @@
+"""Wall and CPU time against burns of known length."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ttstrace.monitor import close_window, open_window
+
+ONE_CORE = "import time\nwhile time.process_time() < 0.3: pass"
+
+
+def burn(seconds: float) -> None:
+    """Busy for so much CPU time of the calling thread, mostly without the interpreter lock."""
+    end = time.thread_time() + seconds
+    block = b"x" * 100_000
+    while time.thread_time() < end:
+        hashlib.sha256(block)
+
+
+def cpu_of(work: Callable[[], object]) -> tuple[float, float]:
+    """CPU seconds that the window says and that the test's own clocks say."""
+    before = time.process_time()
+    window = open_window()
+    work()
+    cpu = close_window(window).cpu_time
+    assert cpu is not None
+    return cpu, time.process_time() - before
+
+
+def test_a_millisecond_of_work_is_read_as_one() -> None:
+    close_window(open_window())
+    for _ in range(20):
+        said, true = cpu_of(lambda: burn(0.001))
+        assert 0.001 <= said <= true
+        assert said == pytest.approx(true, abs=0.0002)
+
+
+def test_sleep_is_no_work() -> None:
+    said, true = cpu_of(lambda: time.sleep(0.05))
+    assert said == pytest.approx(true, abs=0.005)
+
+
+def test_two_threads_add_up() -> None:
+    def work() -> None:
+        threads = [threading.Thread(target=burn, args=(0.1,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    said, true = cpu_of(work)
+    assert said >= 0.2
+    assert said == pytest.approx(true, rel=0.01, abs=0.005)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not add up what children used")
+def test_finished_children_count_and_earlier_ones_do_not() -> None:
+    subprocess.run([sys.executable, "-c", ONE_CORE], check=True)
+    window = open_window()
+    subprocess.run([sys.executable, "-c", ONE_CORE], check=True)
+    cpu = close_window(window).cpu_time
+    assert cpu is not None
+    assert 0.3 <= cpu < 0.6
+
+
+def test_wall_time_is_the_callers_own_stopwatch() -> None:
+    for seconds in (0.0, 0.001, 0.02):
+        window = open_window()
+        start = time.perf_counter()
+        time.sleep(seconds)
+        end = time.perf_counter()
+        wall = close_window(window).wall
+        assert wall >= end - start
+        assert wall == pytest.approx(end - start, rel=0.01, abs=0.005)
+
+
+def test_overlapping_windows_each_have_their_own_time() -> None:
+    first = open_window()
+    burn(0.05)
+    second = open_window()
+    burn(0.02)
+    one = close_window(first)
+    burn(0.05)
+    two = close_window(second)
+    for usage in (one, two):
+        assert usage.cpu_time is not None
+        assert usage.cpu_time >= 0.0699
+        assert usage.cpu_time == pytest.approx(0.07, abs=0.01)
