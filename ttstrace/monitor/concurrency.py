@@ -44,11 +44,11 @@ class Concurrency:
                 return self._counts.position()
             try:
                 self._busy = True
+                if self._deferred:
+                    self._catch_up()
                 now_open = self._open + 1
                 token = self._counts.push(now_open)
                 self._open = now_open
-                if self._deferred:
-                    self._catch_up()
             finally:
                 self._busy = False
         return token
@@ -63,16 +63,16 @@ class Concurrency:
         with self._lock:
             if token < self._first:
                 return 0
-            most = self._counts.since(token)
             if self._busy:
-                most = max(most, self._open + sum(self._deferred))
+                most = max(self._counts.since(token), self._open + sum(self._deferred))
                 self._deferred.append(-1)
                 return most
             try:
                 self._busy = True
-                self._open -= 1
                 if self._deferred:
                     self._catch_up()
+                most = self._counts.since(token)
+                self._open -= 1
             finally:
                 self._busy = False
         return most
@@ -85,6 +85,8 @@ class Concurrency:
                 return self._counts.position()
             try:
                 self._busy = True
+                if self._deferred:
+                    self._catch_up()
                 return self._counts.push(self._open)
             finally:
                 self._busy = False
@@ -94,10 +96,10 @@ class Concurrency:
         if token < self._first:
             return 0
         with self._lock:
-            return self._counts.since(token)
+            return max(self._counts.since(token), self._open + sum(self._deferred))
 
     def _catch_up(self) -> None:
-        """Count what came while this was busy."""
+        """Count what came in while this was busy."""
         while self._deferred:
             self._open += self._deferred.pop(0)
             self._counts.push(self._open)

@@ -110,15 +110,22 @@ class Meter:
             self.reason = f"resets are switched off by {RESET_VARIABLE}=0"
             return -1
         descriptor = _keep(CLEAR_REFS, os.O_WRONLY)
-        try:
-            if descriptor < 0 or self.statm < 0:
-                raise FileNotFoundError("missing or refused")
-            os.write(descriptor, b"5")
-        except OSError as error:
-            self.reason = f"{CLEAR_REFS}: {error.strerror or error}"
-            return -1
-        self.reason = f"{CLEAR_REFS} resets the mark"
-        return descriptor
+        for path, kept in ((CLEAR_REFS, descriptor), (STATM, self.statm), (STATUS, self.status)):
+            if kept < 0:
+                self.reason = f"{path} is missing or refused"
+                break
+        else:
+            try:
+                os.write(descriptor, b"5")
+                self.above_floor(_rusage_mark())
+            except (OSError, ValueError) as error:
+                self.reason = f"{CLEAR_REFS} or VmHWM in {STATUS} is refused: {error}"
+            else:
+                self.reason = f"{CLEAR_REFS} resets the mark"
+                return descriptor
+        if descriptor >= 0:
+            os.close(descriptor)
+        return -1
 
     def forget(self) -> None:
         """Give up descriptors that somebody closed. Not closed here: the numbers may be somebody's by now."""
@@ -141,15 +148,15 @@ class Meter:
         ``ru_maxrss`` never falls below the peak of whoever started this process, whatever is reset; ``VmHWM``
         does. The floor shows when ``ru_maxrss`` comes down to it, so each lowest reading so far is checked
         against ``VmHWM``, and once a floor is found every reading that lies on it.
+
+        Raises:
+            OSError, ValueError: there is no ``VmHWM`` to be read.
         """
         if sys.platform == "win32":
             return mark
-        try:
-            status = os.pread(self.status, 8192, 0)
-            start = status.index(b"VmHWM:") + 6
-            true_mark = int(status[start : status.index(b"kB", start)])
-        except (OSError, ValueError):
-            return mark
+        status = os.pread(self.status, 8192, 0)
+        start = status.index(b"VmHWM:") + 6
+        true_mark = int(status[start : status.index(b"kB", start)])
         if true_mark < mark:
             self.threshold = mark
             return true_mark
@@ -160,9 +167,12 @@ class Meter:
     def mark(self) -> int | None:
         """The high-water mark; None where there is none."""
         if sys.platform != "win32":
-            mark = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            mark = _rusage_mark()
             if mark <= self.threshold:
-                mark = self.above_floor(mark)
+                try:
+                    mark = self.above_floor(mark)
+                except (OSError, ValueError):  # no floor rises, so that a rise is a true one all the same
+                    pass
             return mark or None
         return None if self.process is None else int(self.process.memory_info().peak_wset)
 
@@ -174,6 +184,12 @@ class Meter:
             except (OSError, ValueError, IndexError):
                 return None
         return None if self.process is None else int(self.process.memory_info().rss)
+
+
+def _rusage_mark() -> int:
+    if sys.platform != "win32":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 0
 
 
 def resident_of(statm: bytes) -> int:

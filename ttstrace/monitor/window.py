@@ -112,7 +112,7 @@ def open_window() -> Window:
                 meter.open += 1
             finally:
                 meter.busy = False
-    except OSError:
+    except (OSError, ValueError):
         # Somebody closed the descriptors: this window goes without, the next opens them again.
         meter.forget()
         return _open_unseen(window)
@@ -136,22 +136,28 @@ def close_window(window: Window) -> Usage:
     # Read before the folded marks are: what is folded and reset in between is then among those.
     mark = usage.ru_maxrss
     if mark <= meter.threshold:
-        mark = meter.above_floor(mark)
+        try:
+            mark = meter.above_floor(mark)
+        except (OSError, ValueError):
+            mark = -1
     with meter.lock:
-        if meter.folded:
+        if meter.folded and mark >= 0:
             folded = meter.marks.since(position)
             if folded > mark:
                 mark = folded
         _let_go(meter)
     usage = _rusage(_CHILDREN)
     window.cpu_time = cpu + (usage.ru_utime + usage.ru_stime - window._children)
-    start_mark: int = window._mark  # type: ignore[assignment]
-    if mark < start_mark:  # somebody else reset it
-        mark = start_mark
-    window.memory_peak = peak = mark * MARK_UNIT
-    window.memory_burst = peak - start_mark * MARK_UNIT
-    limit = meter.limit
-    window.memory_utilization = peak / limit if limit else None
+    if mark < 0:
+        window.memory_peak = window.memory_burst = window.memory_utilization = None
+    else:
+        start_mark: int = window._mark  # type: ignore[assignment]
+        if mark < start_mark:  # somebody else reset it
+            mark = start_mark
+        window.memory_peak = peak = mark * MARK_UNIT
+        window.memory_burst = peak - start_mark * MARK_UNIT
+        limit = meter.limit
+        window.memory_utilization = peak / limit if limit else None
     try:
         statm = _read(meter.statm, 64, 0)
         if statm == window._statm:
