@@ -1,0 +1,10 @@
+"""Where spans and metrics go: :func:`configure`, its handle, and the trace file.
+
+Importing this package loads the OpenTelemetry SDK; ``import ttstrace`` does not import it.
+"""
+
+from ttstrace.telemetry.configuration import configure
+from ttstrace.telemetry.handle import Telemetry
+from ttstrace.telemetry.trace_file import MetricFileExporter, SpanFileExporter
+
+__all__ = ["MetricFileExporter", "SpanFileExporter", "Telemetry", "configure"]

@@ -1,0 +1,247 @@
+"""Whether what was recorded has arrived: exports counted, flushed and closed within a time.
+
+The SDK's own answers cannot be used: its ``force_flush()`` returns True after a failed export, ignores its
+timeout, and its ``shutdown()`` waits 30 seconds for each signal.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    MetricExporter,
+    MetricExportResult,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from ttstrace.telemetry.trace_file import SpanFileExporter, SpanFileProcessor
+
+EXIT_SECONDS = 5.0
+"""The longest that the end of a process waits for a collector."""
+
+
+class Tally:
+    """What was handed over, what arrived and what was lost, counted in spans or in collections of metrics."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as a forked child does: what its parent had not sent yet is the parent's to send."""
+        self._lock = threading.Lock()
+        self._accepted = 0
+        self._delivered = 0
+        self._lost = 0
+        # What earlier answers have told as lost, and what they knew of.
+        self._told = 0
+        self._answered_accepted = 0
+        self._answered_lost = 0
+
+    def accept(self, count: int = 1) -> None:
+        with self._lock:
+            self._accepted += count
+
+    def deliver(self, count: int, *, heals: bool = False) -> None:
+        """Count what arrived; where it ``heals``, it holds everything that was lost before it, too."""
+        with self._lock:
+            if heals:
+                self._delivered, self._lost, self._told, self._answered_lost = self._accepted, 0, 0, 0
+            else:
+                self._delivered += count
+
+    def lose(self, count: int) -> None:
+        with self._lock:
+            self._lost += count
+
+    @property
+    def accepted(self) -> int:
+        return self._accepted
+
+    def close_books(self, accepted: int) -> None:
+        """After everything up to ``accepted`` was exported, what neither arrived nor failed was dropped by a
+        queue.
+        """
+        with self._lock:
+            self._lost += max(0, accepted - self._delivered - self._lost)
+
+    def all_arrived(self) -> bool:
+        """Whether everything ever handed over arrived."""
+        return self._lost == 0
+
+    def arrived_since(self) -> bool:
+        """Whether everything handed over since the last answer arrived.
+
+        Without anything new the last answer holds: asking again does not turn a loss into a success.
+        """
+        with self._lock:
+            if self._accepted > self._answered_accepted:
+                self._told = self._answered_lost
+            self._answered_accepted, self._answered_lost = self._accepted, self._lost
+            return self._lost == self._told
+
+
+class CountedBatchProcessor(BatchSpanProcessor):
+    """The SDK's batch processor, with a tally of what it took and a shutdown that ends in time."""
+
+    def __init__(self, exporter: SpanExporter, tally: Tally) -> None:
+        super().__init__(exporter)
+        self._tally = tally
+        self._closed = False
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if not self._closed and span.context is not None and span.context.trace_flags.sampled:
+            self._tally.accept()
+        super().on_end(span)
+
+    def close(self, timeout: float) -> bool:
+        """Export what is queued and stop; False where that took longer than ``timeout`` seconds."""
+        self._closed = True
+        # The public shutdown() takes no timeout; the batch behind it does.
+        self._batch_processor.shutdown(timeout_millis=int(timeout * 1000))
+        return not self._batch_processor._worker_thread.is_alive()
+
+    def shutdown(self) -> None:
+        self.close(EXIT_SECONDS)
+
+
+Identity = tuple[str, str, str]
+"""``traces`` or ``metrics``, the exporter's name, and the file or collector."""
+
+
+class Output(ABC):
+    """One place where spans or metrics go."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.tally = Tally()
+
+    @abstractmethod
+    def flush(self, timeout: float) -> bool:
+        """Send what was recorded so far; whether everything since the last flush arrived.
+
+        May outlast ``timeout`` seconds: the SDK does not heed it.
+        """
+
+    @abstractmethod
+    def close(self, timeout: float) -> bool:
+        """Send what is left and stop, within ``timeout`` seconds; whether everything ever recorded
+        arrived.
+        """
+
+
+class SpanOutput(Output):
+    """An exporter of spans and the processor that feeds it."""
+
+    def __init__(self, exporter: SpanExporter, identity: tuple[str, str]) -> None:
+        super().__init__(("traces", *identity))
+        at_once = isinstance(exporter, SpanFileExporter)
+        _count_spans(exporter, self.tally, at_once)
+        self.processor = (
+            SpanFileProcessor(exporter) if at_once else CountedBatchProcessor(exporter, self.tally)
+        )
+
+    def flush(self, timeout: float) -> bool:
+        accepted = self.tally.accepted
+        self.processor.force_flush(int(timeout * 1000))
+        self.tally.close_books(accepted)
+        return self.tally.arrived_since()
+
+    def close(self, timeout: float) -> bool:
+        if isinstance(self.processor, CountedBatchProcessor):
+            if not self.processor.close(timeout):
+                return False
+        else:
+            self.processor.shutdown()
+        self.tally.close_books(self.tally.accepted)
+        return self.tally.all_arrived()
+
+
+class MetricOutput(Output):
+    """A periodic reader and its exporter."""
+
+    def __init__(self, reader: PeriodicExportingMetricReader, identity: tuple[str, str]) -> None:
+        super().__init__(("metrics", *identity))
+        self._reader = reader
+        _count_metrics(reader._exporter, self.tally)
+
+    def flush(self, timeout: float) -> bool:
+        self._reader.force_flush(timeout_millis=timeout * 1000)
+        return self.tally.arrived_since()
+
+    def close(self, timeout: float) -> bool:
+        exports = self._reader._daemon_thread
+        # The application may have shut its provider down itself; the reader complains about a second time.
+        if not self._reader._shutdown:
+            self._reader.shutdown(timeout_millis=timeout * 1000)
+        if exports is not None and exports.is_alive():
+            return False
+        return self.tally.all_arrived()
+
+
+class ConsoleOutput(Output):
+    """The terminal: whether a person saw a line is nobody's to say, so it counts nothing."""
+
+    def __init__(self, processor: SpanProcessor) -> None:
+        super().__init__(("traces", "ttstrace_console", ""))
+        self.processor = processor
+
+    def flush(self, timeout: float) -> bool:
+        return True
+
+    def close(self, timeout: float) -> bool:
+        self.processor.shutdown()
+        return True
+
+
+# The exporters stay the objects that the SDK made, so that whoever looks for one finds it: only the one
+# method is watched.
+
+
+def _count_spans(exporter: SpanExporter, tally: Tally, at_once: bool) -> None:
+    export = exporter.export
+
+    def counted(spans: Any) -> SpanExportResult:
+        if at_once:
+            tally.accept(len(spans))
+        result = _settle(lambda: export(spans), SpanExportResult.SUCCESS, tally, len(spans))
+        assert isinstance(result, SpanExportResult)
+        return result
+
+    exporter.export = counted  # type: ignore[method-assign]
+
+
+def _count_metrics(exporter: MetricExporter, tally: Tally) -> None:
+    export = exporter.export
+    # A cumulative collection repeats what a lost one held.
+    heals = AggregationTemporality.DELTA not in (exporter._preferred_temporality or {}).values()
+
+    def counted(metrics_data: Any, *args: Any, **kwargs: Any) -> MetricExportResult:
+        tally.accept()
+        result = _settle(
+            lambda: export(metrics_data, *args, **kwargs), MetricExportResult.SUCCESS, tally, 1, heals
+        )
+        assert isinstance(result, MetricExportResult)
+        return result
+
+    exporter.export = counted  # type: ignore[method-assign]
+
+
+def _settle(
+    export: Callable[[], object], success: object, tally: Tally, count: int, heals: bool = False
+) -> object:
+    try:
+        result = export()
+    except BaseException:
+        tally.lose(count)
+        raise
+    if result is success:
+        tally.deliver(count, heals=heals)
+    else:
+        tally.lose(count)
+    return result

@@ -1,0 +1,199 @@
+"""The handle that ``configure()`` returns, and the end of the process."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import multiprocessing.util
+import os
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from opentelemetry.sdk.trace import TracerProvider
+
+from ttstrace.telemetry.delivery import EXIT_SECONDS, Output
+
+
+class Telemetry:
+    """What one call of ``configure()`` set up.
+
+    Also a context manager that shuts down at its end.
+
+    Attributes:
+        file: the trace file that spans are written to, absolute; None without one.
+        metrics_file: the file that metrics are written to, absolute; None without one.
+        endpoint: the collector's address as it was given; None without one.
+    """
+
+    def __init__(
+        self,
+        *,
+        file: str | None = None,
+        metrics_file: str | None = None,
+        endpoint: str | None = None,
+        outputs: Sequence[Output] = (),
+        borrowed: Sequence[Output] = (),
+    ) -> None:
+        self.file = file
+        self.metrics_file = metrics_file
+        self.endpoint = endpoint
+        self._outputs = tuple(outputs)
+        # Set up by an earlier configure(): flushed with ours, and shut down by that one's handle only.
+        self._borrowed = tuple(borrowed)
+        self._lock = threading.Lock()
+        self._sent: bool | None = None
+        if outputs:
+            _open.add(self)
+
+    def force_flush(self, timeout: float = 30) -> bool:
+        """Send what was recorded so far.
+
+        Args:
+            timeout: the longest to wait, in seconds.
+
+        Returns:
+            True if everything recorded since the last call of this method was sent; False if something was
+            lost, or was still under way when the time was over. Where nothing was recorded since, the last
+            answer holds. After a shutdown, what that returned.
+        """
+        if self._sent is not None:
+            return self._sent
+        end = time.monotonic() + timeout
+        answers: list[bool] = []
+        outputs = self._outputs + self._borrowed
+        threads = [
+            # The SDK's flush does not end in time, so it cannot be waited for here.
+            threading.Thread(
+                target=_flush, args=(output, timeout, answers), name="TtstraceFlush", daemon=True
+            )
+            for output in outputs
+        ]
+        for thread, output in zip(threads, outputs, strict=True):
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending, and starts no thread any more
+                _flush(output, timeout, answers)
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, end - time.monotonic()))
+        return len(answers) == len(outputs) and all(answers)
+
+    def shutdown(self, timeout: float = EXIT_SECONDS) -> bool:
+        """Send what is left and stop; touches nothing but what this ``configure()`` added.
+
+        Args:
+            timeout: the longest to wait, in seconds.
+
+        Returns:
+            True if everything recorded since ``configure()`` was sent. A second call returns the same.
+        """
+        with self._lock:
+            if self._sent is None:
+                end = time.monotonic() + timeout
+                sent = True
+                for left, output in zip(range(len(self._outputs), 0, -1), self._outputs, strict=True):
+                    # A share each, so that one collector that does not answer leaves time for the next.
+                    sent = _close(output, max(0.0, end - time.monotonic()) / left) and sent
+                self._sent = sent
+                _open.discard(self)
+            return self._sent
+
+    def __enter__(self) -> Telemetry:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        where = [
+            f"{name}={value!r}"
+            for name in ("endpoint", "file", "metrics_file")
+            if (value := getattr(self, name)) is not None
+        ]
+        return f"Telemetry({', '.join([*where, *(['shut down'] if self._sent is not None else [])])})"
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        for output in self._outputs:
+            output.tally.reset()
+
+
+_open: set[Telemetry] = set()
+_providers: list[TracerProvider] = []
+_hooked_in: int | None = None
+
+
+def open_outputs() -> tuple[Output, ...]:
+    """Everything that earlier calls of ``configure()`` added and nobody has shut down."""
+    return tuple(output for handle in tuple(_open) for output in handle._outputs)
+
+
+def end_with_process(provider: TracerProvider | None = None) -> None:
+    """Shut everything down when the process ends, in 5 seconds at most.
+
+    Args:
+        provider: the provider that ``configure()`` made, if it did: processors that the application adds to
+            it later are shut down with it, after ours.
+    """
+    global _hooked_in
+    if provider is not None:
+        _providers.append(provider)
+    if _hooked_in == os.getpid():
+        return
+    if _hooked_in is None:
+        atexit.register(_at_exit)
+    _hooked_in = os.getpid()
+    if multiprocessing.parent_process() is not None:
+        _finalize_with_worker()
+    multiprocessing.util.register_after_fork(_worker, _Worker.started)
+
+
+class _Worker:
+    """Keeps the hook for forked workers alive: multiprocessing holds it weakly."""
+
+    def started(self) -> None:
+        _finalize_with_worker()
+
+
+_worker = _Worker()
+
+
+def _finalize_with_worker() -> None:
+    # A worker ends by os._exit(), which runs these and not atexit.
+    multiprocessing.util.Finalize(None, _at_exit, exitpriority=0)
+
+
+def _at_exit() -> None:
+    end = time.monotonic() + EXIT_SECONDS
+    handles = sorted(_open, key=lambda handle: handle.endpoint is not None)
+    for left, handle in zip(range(len(handles), 0, -1), handles, strict=True):
+        handle.shutdown(max(0.0, end - time.monotonic()) / left)
+    for provider in _providers:
+        provider.shutdown()
+
+
+def _flush(output: Output, timeout: float, answers: list[bool]) -> None:
+    try:
+        answers.append(output.flush(timeout))
+    except Exception:  # the SDK raises where collecting metrics takes too long
+        answers.append(False)
+
+
+def _close(output: Output, timeout: float) -> bool:
+    try:
+        return output.close(timeout)
+    except Exception:
+        return False
+
+
+def _after_fork_in_child() -> None:
+    for handle in tuple(_open):
+        handle._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
