@@ -1,0 +1,248 @@
+"""A real collector, collectors that are broken, programs that send to them, and spans from anywhere as plain data."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import rotel
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto_json.collector.trace.v1.trace_service import (
+    ExportTraceServiceRequest as JSONExportTraceServiceRequest,
+)
+
+Plain = dict[str, Any]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@dataclass
+class Collector:
+    """A running collector and what it has passed on."""
+
+    http: str
+    grpc: str
+    spans: list[Plain] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def wait(self, condition: Callable[[Collector], object], seconds: float = 10) -> None:
+        end = time.monotonic() + seconds
+        while not condition(self):
+            assert time.monotonic() < end, f"not received: {len(self.spans)} spans, metrics {sorted(self.metrics)}"
+            time.sleep(0.02)
+
+
+@contextmanager
+def running_collector() -> Iterator[Collector]:
+    """Start rotel, which takes OTLP over HTTP and gRPC, and a sink that it passes everything on to."""
+    http_port, grpc_port = free_port(), free_port()
+    collector = Collector(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}")
+
+    class Sink(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                import gzip
+
+                body = gzip.decompress(body)
+            if self.path == "/v1/traces":
+                collector.spans += spans_of(ExportTraceServiceRequest.FromString(body))
+            elif self.path == "/v1/metrics":
+                for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                    for scope in resource.scope_metrics:
+                        collector.metrics.update({metric.name: metric for metric in scope.metrics})
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    thread = threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    agent = subprocess.Popen(
+        [
+            str(Path(rotel.__file__).with_name("rotel-agent")),
+            "start",
+            *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
+            *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
+            *("--exporter", "otlp"),
+            *("--otlp-exporter-protocol", "http"),
+            *("--otlp-exporter-endpoint", f"http://127.0.0.1:{sink.server_address[1]}"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for port in (http_port, grpc_port):
+            _wait_for(port, agent)
+        yield collector
+    finally:
+        agent.terminate()
+        agent.wait(10)
+        sink.shutdown()
+        sink.server_close()
+
+
+def _wait_for(port: int, agent: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert agent.poll() is None, "rotel did not start"
+            assert time.monotonic() < end, "rotel does not listen"
+            time.sleep(0.02)
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that takes every connection and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        yield int(listener.getsockname()[1])
+
+
+PRELUDE = """
+import json, os, sys, time
+from opentelemetry import metrics, trace
+from ttstrace import semconv
+from ttstrace.telemetry import configure
+
+def synthesize(name="text_to_speech heart", **attributes):
+    # A span such as the engine makes, by hand.
+    span = trace.get_tracer(semconv.SCOPE, "1.0").start_span(name, attributes={
+        semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION, semconv.GEN_AI_PROVIDER_NAME: "hibari",
+        semconv.TTS_RTF: 0.113, semconv.TTS_INPUT_CHARACTERS: 42, semconv.TTS_COLD_START: True, **attributes})
+    span.add_event(semconv.EVENT_UNDERRUN, {semconv.TTS_STREAM_UNDERRUN_DURATION: 0.3})
+    span.end()
+    return span
+
+def record(rtf=0.113):
+    metrics.get_meter(semconv.SCOPE).create_histogram(semconv.METRIC_RTF, unit="1").record(rtf, {"model": "heart"})
+    metrics.get_meter(semconv.SCOPE).create_counter(semconv.METRIC_INPUT_CHARACTERS).add(42)
+
+def in_memory():
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    exporter = InMemorySpanExporter()
+    trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
+
+def plain(span):
+    # The SDK's own view of a span, without any encoder.
+    return {
+        "name": span.name, "trace": f"{span.context.trace_id:032x}", "span": f"{span.context.span_id:016x}",
+        "parent": f"{span.parent.span_id:016x}" if span.parent else "", "kind": span.kind.value + 1,
+        "start": span.start_time, "end": span.end_time, "attributes": dict(span.attributes),
+        "events": [[event.name, event.timestamp, dict(event.attributes)] for event in span.events],
+        "status": span.status.status_code.value, "scope": [span.instrumentation_scope.name,
+        span.instrumentation_scope.version], "resource": dict(span.resource.attributes)}
+
+def say(**facts):
+    print(json.dumps(facts), flush=True)
+"""
+
+
+@dataclass
+class Ran:
+    """How a program ended, and what it said."""
+
+    code: int
+    seconds: float
+    said: dict[str, Any]
+    out: str
+    err: str
+
+
+def run_program(source: str, folder: Path, *command: str, check: bool = True, **variables: str) -> Ran:
+    """Run a program that begins with PRELUDE in ``folder``, with no ``OTEL_*`` variable but those given."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OTEL_", "TTSTRACE_")) and name not in ("NO_COLOR", "PYTHONPATH")
+    }
+    program = folder / "program.py"
+    program.write_text(PRELUDE + textwrap.dedent(source))
+    began = time.monotonic()
+    done = subprocess.run(
+        [*(command or (sys.executable,)), str(program)],
+        cwd=folder,
+        env={**clean, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    seconds = time.monotonic() - began
+    if check:
+        assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("{") and line.endswith("}"):
+            said.update(json.loads(line))
+    return Ran(done.returncode, seconds, said, done.stdout, done.stderr)
+
+
+def lines_of(path: Path) -> list[Plain]:
+    """The spans of a trace file, read by the official decoder; every line must be whole and hold one span."""
+    spans = []
+    for line in path.read_bytes().decode("utf-8").splitlines():
+        found = spans_of(JSONExportTraceServiceRequest.from_json(line))
+        assert len(found) == 1
+        spans += found
+    return spans
+
+
+def spans_of(request: Any) -> list[Plain]:
+    """OTLP, in protobuf's or in JSON's classes, as plain data."""
+    return [
+        {
+            "name": span.name,
+            "trace": bytes(span.trace_id).hex(),
+            "span": bytes(span.span_id).hex(),
+            "parent": bytes(span.parent_span_id or b"").hex(),
+            "kind": int(span.kind),
+            "start": span.start_time_unix_nano,
+            "end": span.end_time_unix_nano,
+            "attributes": _values(span.attributes),
+            "events": [[event.name, event.time_unix_nano, _values(event.attributes)] for event in span.events],
+            "status": int(span.status.code or 0),
+            "scope": [scope.scope.name, scope.scope.version],
+            "resource": _values(resource.resource.attributes),
+        }
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
+def _values(attributes: Any) -> dict[str, Any]:
+    return {attribute.key: _value(attribute.value) for attribute in attributes}
+
+
+def _value(value: Any) -> Any:
+    for kind in ("string_value", "bool_value", "int_value", "double_value"):
+        there = value.HasField(kind) if hasattr(value, "HasField") else getattr(value, kind) is not None
+        if there:
+            return getattr(value, kind)
+    raise AssertionError(f"not a plain value: {value}")
