@@ -1,4 +1,4 @@
-"""A real collector, collectors that are broken, programs that send to them, and spans from anywhere as plain data."""
+"""A real collector, broken ones, programs that send to them, and spans from anywhere as plain data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class Collector:
     def wait(self, condition: Callable[[Collector], object], seconds: float = 10) -> None:
         end = time.monotonic() + seconds
         while not condition(self):
-            assert time.monotonic() < end, f"not received: {len(self.spans)} spans, metrics {sorted(self.metrics)}"
+            assert time.monotonic() < end, (
+                f"not received: {len(self.spans)} spans, metrics {sorted(self.metrics)}"
+            )
             time.sleep(0.02)
 
 
@@ -139,8 +141,9 @@ def synthesize(name="text_to_speech heart", **attributes):
     return span
 
 def record(rtf=0.113):
-    metrics.get_meter(semconv.SCOPE).create_histogram(semconv.METRIC_RTF, unit="1").record(rtf, {"model": "heart"})
-    metrics.get_meter(semconv.SCOPE).create_counter(semconv.METRIC_INPUT_CHARACTERS).add(42)
+    meter = metrics.get_meter(semconv.SCOPE)
+    meter.create_histogram(semconv.METRIC_RTF, unit="1").record(rtf, {"model": "heart"})
+    meter.create_counter(semconv.METRIC_INPUT_CHARACTERS).add(42)
 
 def in_memory():
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -166,10 +169,10 @@ def say(**facts):
 
 @dataclass
 class Ran:
-    """How a program ended, and what it said."""
+    """How a program ended and when (seconds since the epoch), and what it said."""
 
     code: int
-    seconds: float
+    ended: float
     said: dict[str, Any]
     out: str
     err: str
@@ -184,7 +187,6 @@ def run_program(source: str, folder: Path, *command: str, check: bool = True, **
     }
     program = folder / "program.py"
     program.write_text(PRELUDE + textwrap.dedent(source))
-    began = time.monotonic()
     done = subprocess.run(
         [*(command or (sys.executable,)), str(program)],
         cwd=folder,
@@ -193,14 +195,14 @@ def run_program(source: str, folder: Path, *command: str, check: bool = True, **
         text=True,
         timeout=60,
     )
-    seconds = time.monotonic() - began
+    ended = time.time()
     if check:
         assert done.returncode == 0, done.stderr
     said: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         if line.startswith("{") and line.endswith("}"):
             said.update(json.loads(line))
-    return Ran(done.returncode, seconds, said, done.stdout, done.stderr)
+    return Ran(done.returncode, ended, said, done.stdout, done.stderr)
 
 
 def lines_of(path: Path) -> list[Plain]:
@@ -225,7 +227,9 @@ def spans_of(request: Any) -> list[Plain]:
             "start": span.start_time_unix_nano,
             "end": span.end_time_unix_nano,
             "attributes": _values(span.attributes),
-            "events": [[event.name, event.time_unix_nano, _values(event.attributes)] for event in span.events],
+            "events": [
+                [event.name, event.time_unix_nano, _values(event.attributes)] for event in span.events
+            ],
             "status": int(span.status.code or 0),
             "scope": [scope.scope.name, scope.scope.version],
             "resource": _values(resource.resource.attributes),

@@ -25,7 +25,7 @@ from ttstrace.console import ConsoleLines, wants_console
 from ttstrace.telemetry.delivery import ConsoleOutput, MetricOutput, Output, SpanOutput
 from ttstrace.telemetry.destinations import Destination, Destinations, resolve
 from ttstrace.telemetry.handle import Telemetry, end_with_process, open_outputs
-from ttstrace.telemetry.trace_file import EXPORTER_NAME, MetricFileExporter, SpanFileExporter
+from ttstrace.telemetry.trace_file import EXPORTER_NAME, MetricFileExporter, SpanFileExporter, written_by_name
 
 if TYPE_CHECKING:
     from ttstrace.telemetry.trace_file import PathLike
@@ -92,7 +92,7 @@ def _configure(service_name: str | None, wanted: Destinations) -> Telemetry:
 
     tracer_provider, meter_provider = _tracer_provider(), _meter_provider()
     borrowed = open_outputs()
-    known = {output.identity for output in borrowed}
+    known = {output.identity for output in borrowed} | written_by_name
 
     def to_add(
         signal: str, destinations: Sequence[Destination], provider: object | None

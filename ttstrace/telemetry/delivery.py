@@ -6,9 +6,11 @@ timeout, and its ``shutdown()`` waits 30 seconds for each signal.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import (
@@ -34,8 +36,11 @@ class Tally:
 
     def reset(self) -> None:
         """Begin anew, as a forked child does: what its parent had not sent yet is the parent's to send."""
-        self._lock = threading.Lock()
-        self._accepted = 0
+        # A span may end in a finalizer that interrupts its own thread anywhere, also in here: to hand over
+        # takes no lock, and the lock of the rest may be taken twice.
+        self._handed = itertools.count()
+        self._looks = 0
+        self._lock = threading.RLock()
         self._delivered = 0
         self._lost = 0
         # What earlier answers have told as lost, and what they knew of.
@@ -43,28 +48,31 @@ class Tally:
         self._answered_accepted = 0
         self._answered_lost = 0
 
-    def accept(self, count: int = 1) -> None:
-        with self._lock:
-            self._accepted += count
+    def accept(self) -> None:
+        next(self._handed)
 
-    def deliver(self, count: int, *, heals: bool = False) -> None:
-        """Count what arrived; where it ``heals``, it holds everything that was lost before it, too."""
+    def accepted(self) -> int:
         with self._lock:
-            if heals:
-                self._delivered, self._lost, self._told, self._answered_lost = self._accepted, 0, 0, 0
-            else:
-                self._delivered += count
+            # The counter can only be read by counting on.
+            accepted = next(self._handed) - self._looks
+            self._looks += 1
+            return accepted
+
+    def deliver(self, count: int) -> None:
+        with self._lock:
+            self._delivered += count
 
     def lose(self, count: int) -> None:
         with self._lock:
             self._lost += count
 
-    @property
-    def accepted(self) -> int:
-        return self._accepted
+    def heal(self) -> None:
+        """Take everything as arrived: what came last holds what was lost before it."""
+        with self._lock:
+            self._delivered, self._lost, self._told, self._answered_lost = self.accepted(), 0, 0, 0
 
     def close_books(self, accepted: int) -> None:
-        """After everything up to ``accepted`` was exported, what neither arrived nor failed was dropped by a
+        """After all up to ``accepted`` was exported: what neither arrived nor failed was dropped by a
         queue.
         """
         with self._lock:
@@ -80,9 +88,10 @@ class Tally:
         Without anything new the last answer holds: asking again does not turn a loss into a success.
         """
         with self._lock:
-            if self._accepted > self._answered_accepted:
+            accepted = self.accepted()
+            if accepted > self._answered_accepted:
                 self._told = self._answered_lost
-            self._answered_accepted, self._answered_lost = self._accepted, self._lost
+            self._answered_accepted, self._answered_lost = accepted, self._lost
             return self._lost == self._told
 
 
@@ -136,29 +145,33 @@ class Output(ABC):
 
 
 class SpanOutput(Output):
-    """An exporter of spans and the processor that feeds it."""
+    """An exporter of spans and the processor that feeds it: a batch, or the file's, which writes at once."""
 
     def __init__(self, exporter: SpanExporter, identity: tuple[str, str]) -> None:
         super().__init__(("traces", *identity))
-        at_once = isinstance(exporter, SpanFileExporter)
-        _count_spans(exporter, self.tally, at_once)
-        self.processor = (
-            SpanFileProcessor(exporter) if at_once else CountedBatchProcessor(exporter, self.tally)
-        )
+        self.processor: SpanProcessor
+        if isinstance(exporter, SpanFileExporter):
+            _count_lines(exporter, self.tally)
+            self.processor = SpanFileProcessor(exporter)
+            self._batch = None
+        else:
+            _count_spans(exporter, self.tally)
+            self.processor = self._batch = CountedBatchProcessor(exporter, self.tally)
 
     def flush(self, timeout: float) -> bool:
-        accepted = self.tally.accepted
-        self.processor.force_flush(int(timeout * 1000))
-        self.tally.close_books(accepted)
+        if self._batch is not None:
+            accepted = self.tally.accepted()
+            self._batch.force_flush()
+            self.tally.close_books(accepted)
         return self.tally.arrived_since()
 
     def close(self, timeout: float) -> bool:
-        if isinstance(self.processor, CountedBatchProcessor):
-            if not self.processor.close(timeout):
-                return False
-        else:
+        if self._batch is None:
             self.processor.shutdown()
-        self.tally.close_books(self.tally.accepted)
+        elif not self._batch.close(timeout):
+            return False
+        else:
+            self.tally.close_books(self.tally.accepted())
         return self.tally.all_arrived()
 
 
@@ -203,14 +216,30 @@ class ConsoleOutput(Output):
 # method is watched.
 
 
-def _count_spans(exporter: SpanExporter, tally: Tally, at_once: bool) -> None:
+def _count_lines(exporter: SpanFileExporter, tally: Tally) -> None:
     export = exporter.export
 
     def counted(spans: Any) -> SpanExportResult:
-        if at_once:
-            tally.accept(len(spans))
-        result = _settle(lambda: export(spans), SpanExportResult.SUCCESS, tally, len(spans))
-        assert isinstance(result, SpanExportResult)
+        tally.accept()
+        with _loss_counted(tally, 1):
+            result = export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            tally.lose(1)
+        return result
+
+    exporter.export = counted  # type: ignore[method-assign]
+
+
+def _count_spans(exporter: SpanExporter, tally: Tally) -> None:
+    export = exporter.export
+
+    def counted(spans: Any) -> SpanExportResult:
+        with _loss_counted(tally, len(spans)):
+            result = export(spans)
+        if result is SpanExportResult.SUCCESS:
+            tally.deliver(len(spans))
+        else:
+            tally.lose(len(spans))
         return result
 
     exporter.export = counted  # type: ignore[method-assign]
@@ -219,29 +248,25 @@ def _count_spans(exporter: SpanExporter, tally: Tally, at_once: bool) -> None:
 def _count_metrics(exporter: MetricExporter, tally: Tally) -> None:
     export = exporter.export
     # A cumulative collection repeats what a lost one held.
-    heals = AggregationTemporality.DELTA not in (exporter._preferred_temporality or {}).values()
+    cumulative = AggregationTemporality.DELTA not in (exporter._preferred_temporality or {}).values()
 
     def counted(metrics_data: Any, *args: Any, **kwargs: Any) -> MetricExportResult:
         tally.accept()
-        result = _settle(
-            lambda: export(metrics_data, *args, **kwargs), MetricExportResult.SUCCESS, tally, 1, heals
-        )
-        assert isinstance(result, MetricExportResult)
+        with _loss_counted(tally, 1):
+            result = export(metrics_data, *args, **kwargs)
+        if result is not MetricExportResult.SUCCESS:
+            tally.lose(1)
+        elif cumulative:
+            tally.heal()
         return result
 
     exporter.export = counted  # type: ignore[method-assign]
 
 
-def _settle(
-    export: Callable[[], object], success: object, tally: Tally, count: int, heals: bool = False
-) -> object:
+@contextmanager
+def _loss_counted(tally: Tally, count: int) -> Iterator[None]:
     try:
-        result = export()
+        yield
     except BaseException:
         tally.lose(count)
         raise
-    if result is success:
-        tally.deliver(count, heals=heals)
-    else:
-        tally.lose(count)
-    return result

@@ -42,7 +42,8 @@ class Telemetry:
         self._outputs = tuple(outputs)
         # Set up by an earlier configure(): flushed with ours, and shut down by that one's handle only.
         self._borrowed = tuple(borrowed)
-        self._lock = threading.Lock()
+        # A signal handler may shut down what its own thread is shutting down.
+        self._lock = threading.RLock()
         self._sent: bool | None = None
         if outputs:
             _open.add(self)
@@ -117,7 +118,7 @@ class Telemetry:
         return f"Telemetry({', '.join([*where, *(['shut down'] if self._sent is not None else [])])})"
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for output in self._outputs:
             output.tally.reset()
 

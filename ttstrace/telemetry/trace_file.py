@@ -36,6 +36,11 @@ _LONGEST_FIRST_LINE = 1 << 24
 
 _logger = logging.getLogger(__name__)
 
+written_by_name: set[tuple[str, str, str]] = set()
+"""Signal, exporter and file of each exporter that the SDK made by its name: ``configure()`` adds it no second
+time.
+"""
+
 
 def default_path() -> str:
     """The trace file that ``TTSTRACE_FILE`` names, else ``ttstrace.jsonl`` in the working directory."""
@@ -195,6 +200,7 @@ class SpanFileExporter(SpanExporter):
         self._writes_through = False
         if path is None:
             add = getattr(trace.get_tracer_provider(), "add_span_processor", None)
+            written_by_name.add(("traces", EXPORTER_NAME, self._file.path))
             if add is not None:
                 add(SpanFileProcessor(SpanFileExporter(self._file.path)))
                 self._writes_through = True
@@ -235,6 +241,8 @@ class MetricFileExporter(MetricExporter):
     def __init__(self, path: PathLike | None = None) -> None:
         super().__init__()
         self._file = LineFile(metrics_path(default_path()) if path is None else path, _METRICS)
+        if path is None:
+            written_by_name.add(("metrics", EXPORTER_NAME, self._file.path))
 
     @property
     def path(self) -> str:
