@@ -45,9 +45,7 @@ class Collector:
     def wait(self, condition: Callable[[Collector], object], seconds: float = 10) -> None:
         end = time.monotonic() + seconds
         while not condition(self):
-            assert time.monotonic() < end, (
-                f"not received: {len(self.spans)} spans, metrics {sorted(self.metrics)}"
-            )
+            assert time.monotonic() < end, f"not received: {len(self.spans)} spans, metrics {sorted(self.metrics)}"
             time.sleep(0.02)
 
 
@@ -227,9 +225,7 @@ def spans_of(request: Any) -> list[Plain]:
             "start": span.start_time_unix_nano,
             "end": span.end_time_unix_nano,
             "attributes": _values(span.attributes),
-            "events": [
-                [event.name, event.time_unix_nano, _values(event.attributes)] for event in span.events
-            ],
+            "events": [[event.name, event.time_unix_nano, _values(event.attributes)] for event in span.events],
             "status": int(span.status.code or 0),
             "scope": [scope.scope.name, scope.scope.version],
             "resource": _values(resource.resource.attributes),

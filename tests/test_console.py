@@ -103,9 +103,7 @@ def test_values_of_the_wrong_type_are_unknown() -> None:
     assert format_line(span(odd)) == format_line(span({}))
 
 
-@pytest.mark.parametrize(
-    "name", ["\x1b[2J\x1b]0;pwned\x07", "a\nb\r", "\x9b31m", "\u202eevil", "x\ud800", "\0"]
-)
+@pytest.mark.parametrize("name", ["\x1b[2J\x1b]0;pwned\x07", "a\nb\r", "\x9b31m", "\u202eevil", "x\ud800", "\0"])
 def test_names_do_not_control_the_terminal(name: str) -> None:
     names = (
         semconv.GEN_AI_PROVIDER_NAME,

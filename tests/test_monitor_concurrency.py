@@ -94,9 +94,7 @@ def test_real_signals_and_threads_come_in_anywhere() -> None:
         for _ in range(30_000):
             concurrency.leave(concurrency.enter())
 
-    before = signal.signal(
-        signal.SIGALRM, lambda number, frame: handled.append(concurrency.leave(concurrency.enter()))
-    )
+    before = signal.signal(signal.SIGALRM, lambda number, frame: handled.append(concurrency.leave(concurrency.enter())))
     signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
     try:
         thread = threading.Thread(target=work)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import RATE, tone
 from conftest import Spans, snapshot_of
 from inline_snapshot import snapshot
 
-from backends import RATE, tone
 from ttstrace import stage, synthesis, traced_synthesis
 
 pytestmark = pytest.mark.usefixtures("spans")

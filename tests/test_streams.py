@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import RATE, burn, schedule, silence, tone, work
 from conftest import Spans
 
-from backends import RATE, burn, schedule, silence, tone, work
 from ttstrace import stage, synthesis, traced_synthesis
 
 
@@ -108,7 +108,7 @@ def test_a_generator_starts_with_its_first_pull(spans: Spans) -> None:
     assert (span.end_time - span.start_time) / 1e9 == about(0.03)
 
 
-class pushed:  # noqa: N801
+class pushed:
     """A stream whose producer goes on while nobody pulls: a thread behind a queue."""
 
     def __init__(self, *gaps_and_seconds: tuple[float, float]) -> None:
@@ -144,7 +144,7 @@ def test_push_producer_drained(spans: Spans) -> None:
 
 
 def test_push_producer_paced_is_unknown(spans: Spans) -> None:
-    """With the hold taken off, a service at true RTF 0.5 played in real time would read far too fast; without, too slow."""
+    """With the hold taken off, a service played in real time would read far too fast; without, too slow."""
 
     @traced_synthesis(sample_rate=RATE, producer="push")
     def speak(text: str) -> Iterator[np.ndarray]:

@@ -39,9 +39,7 @@ def where(
         ("http://h:9999", "grpc", "otlp_proto_grpc", None),
     ],
 )
-def test_endpoint_tells_the_protocol(
-    endpoint: str, protocol: str | None, exporter: str, base: str | None
-) -> None:
+def test_endpoint_tells_the_protocol(endpoint: str, protocol: str | None, exporter: str, base: str | None) -> None:
     url = endpoint if "://" in endpoint else f"http://{endpoint}"
     traces, metrics = where(endpoint, protocol)
     assert traces == [(exporter, endpoint, f"{base}/v1/traces" if base else url)]
@@ -116,9 +114,7 @@ GRPC = ("otlp_proto_grpc", "http://h:4317", None)
         ({"TRACES_EXPORTER": "otlp_proto_grpc"}, [("otlp_proto_grpc", "http://localhost:4317", None)], []),
     ],
 )
-def test_variables_come_before_the_file(
-    environ: dict[str, str], traces: list[Any], metrics: list[Any]
-) -> None:
+def test_variables_come_before_the_file(environ: dict[str, str], traces: list[Any], metrics: list[Any]) -> None:
     assert where(**{f"OTEL_{name}": value for name, value in environ.items()}) == (traces, metrics)
 
 
@@ -237,9 +233,7 @@ def test_application_keeps_its_providers(tmp_path: Path, application: str, argum
     assert ran.said["metrics"] == (str(numbers) if numbers.exists() else None)
     if spans.exists():
         (span,) = lines_of(spans)
-        expected = (
-            "application" if "traces" in application else "mine" if "mine" in arguments else "unknown_service"
-        )
+        expected = "application" if "traces" in application else "mine" if "mine" in arguments else "unknown_service"
         assert span["resource"]["service.name"].startswith(expected)
     if numbers.exists():
         assert "tts.client.rtf" in numbers.read_text()

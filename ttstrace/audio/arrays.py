@@ -61,9 +61,7 @@ def layout_of(dtype: object) -> Layout | None:
     Works for numpy, torch, jax, tensorflow and whatever else gives its dtypes those names.
     """
     name = getattr(dtype, "name", None)
-    return _layout(
-        name if isinstance(name, str) else str(dtype), getattr(dtype, "byteorder", "=") == _FOREIGN
-    )
+    return _layout(name if isinstance(name, str) else str(dtype), getattr(dtype, "byteorder", "=") == _FOREIGN)
 
 
 _FOREIGN: Final = ">" if sys.byteorder == "little" else "<"

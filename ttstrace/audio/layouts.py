@@ -120,8 +120,7 @@ def squares(layout: Layout, data: Buffer, numpy: Any) -> Sequence[float]:
             high = numpy.frombuffer(raw[upper::3], numpy.int8).astype(numpy.float64)
             return _array_squares(high * 256.0 + numpy.frombuffer(raw[centre::3], numpy.uint8))
         return [
-            float((high * 256 + low) ** 2)
-            for high, low in zip(array("b", raw[upper::3]), raw[centre::3], strict=True)
+            float((high * 256 + low) ** 2) for high, low in zip(array("b", raw[upper::3]), raw[centre::3], strict=True)
         ]
     middle = layout.middle
     if numpy is not None:

@@ -4,12 +4,13 @@ Energy is looked at in windows of 10 ms that move by 1 ms; the edge of milliseco
 floor(k x rate / 1000). A window is sound where its RMS is above -40 dBFS (1.0 is full scale), an onset is 41 windows
 of sound in a row (50 ms), and it lies at the newest millisecond of the first of them. That reading is what makes
 an onset exact: with a step from silence to tone at time t, the first window of sound is the one whose newest
-millisecond holds t, so the onset is within 1 ms of t. What precedes the audio counts as silence, so that a tone from the very
-start has its onset at 0, not at 9 ms. The first 3 s are searched. (Pipecat's parameters.)
+millisecond holds t, so the onset is within 1 ms of t. What precedes the audio counts as silence, so that a tone from
+the very start has its onset at 0, not at 9 ms. The first 3 s are searched. (Pipecat's parameters.)
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from math import isfinite
 from typing import Final
@@ -116,7 +117,7 @@ class OnsetSearch:
 
 def _sums(energies: Sequence[float], cuts: list[int]) -> Sequence[float]:
     if isinstance(energies, list):
-        return [sum(energies[begin:end]) for begin, end in zip(cuts, cuts[1:], strict=False)]
+        return [sum(energies[begin:end]) for begin, end in itertools.pairwise(cuts)]
     numpy = loaded_numpy()
     with numpy.errstate(all="ignore"):
         return numpy.add.reduceat(energies, cuts[:-1]).tolist()  # type: ignore[no-any-return]

@@ -51,9 +51,7 @@ class AudioReader:
         "readable", "searching",
     )  # fmt: skip
 
-    def __init__(
-        self, sample_rate: int | None = None, format: str | None = None, *, onset: bool = True
-    ) -> None:
+    def __init__(self, sample_rate: int | None = None, format: str | None = None, *, onset: bool = True) -> None:
         self._declared = parse_format(format) if format is not None else UNKNOWN
         self._declared_rate = sample_rate_of(sample_rate) if sample_rate is not None else None
         self._said: int | None = None  # by the audio itself
@@ -309,9 +307,7 @@ class AudioReader:
         self._sized = False
         self.lose()
 
-    def _carried(
-        self, found: carriers.Carried | None, rate: int | None, channels: int | None, depth: int
-    ) -> None:
+    def _carried(self, found: carriers.Carried | None, rate: int | None, channels: int | None, depth: int) -> None:
         if found is None:
             self._lose_all()
         else:

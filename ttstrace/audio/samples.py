@@ -63,9 +63,7 @@ class ByteSamples:
 class NumberSamples:
     """Interleaved samples as Python numbers: a list, a typed memoryview or an `array.array`."""
 
-    def __init__(
-        self, numbers: Sequence[Any], channels: int, full_scale: float | None, middle: int = 0
-    ) -> None:
+    def __init__(self, numbers: Sequence[Any], channels: int, full_scale: float | None, middle: int = 0) -> None:
         self._numbers = numbers
         self._channels = channels
         self._middle = middle

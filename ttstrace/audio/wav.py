@@ -169,9 +169,7 @@ class Wav:
     def _on_data(self, size: int, sink: Sink) -> None:
         if size >= _STREAMED:
             size = self._long_size or (size if size < 0xFFFF_0000 else ENDLESS)
-        elif not size and (
-            not self._riff_size or self._riff_size >= _STREAMED or self._riff_size + 8 <= self._read
-        ):
+        elif not size and (not self._riff_size or self._riff_size >= _STREAMED or self._riff_size + 8 <= self._read):
             size = ENDLESS  # written before there was any audio, and never corrected
         self._next_chunk(0)
         if self._fmt is None:

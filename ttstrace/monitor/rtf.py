@@ -80,6 +80,4 @@ def _check(name: str, value: object) -> None:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}: pass float({name})")
     if value < 0:
-        raise ValueError(
-            f"{name} must not be negative, but is {value!r}: pass seconds (or a ratio) from 0 up"
-        )
+        raise ValueError(f"{name} must not be negative, but is {value!r}: pass seconds (or a ratio) from 0 up")

@@ -83,9 +83,7 @@ def configure(
 
 
 def _configure(service_name: str | None, wanted: Destinations) -> Telemetry:
-    by_config_file = (
-        bool(os.environ.get(OTEL_CONFIG_FILE)) and _tracer_provider() is None and _meter_provider() is None
-    )
+    by_config_file = bool(os.environ.get(OTEL_CONFIG_FILE)) and _tracer_provider() is None and _meter_provider() is None
     if by_config_file:
         # That file settles everything, and the SDK reads it; what the arguments say is added to it below.
         _run_configurator()
@@ -94,9 +92,7 @@ def _configure(service_name: str | None, wanted: Destinations) -> Telemetry:
     borrowed = open_outputs()
     known = {output.identity for output in borrowed} | written_by_name
 
-    def to_add(
-        signal: str, destinations: Sequence[Destination], provider: object | None
-    ) -> list[Destination]:
+    def to_add(signal: str, destinations: Sequence[Destination], provider: object | None) -> list[Destination]:
         # A provider that is there already gets what was asked for in so many words, and nothing by default;
         # ours gets the default again once everything that it had is shut down.
         if provider is None or wanted.explicit or (provider in _made and not borrowed):
@@ -120,9 +116,7 @@ def _configure(service_name: str | None, wanted: Destinations) -> Telemetry:
             refused.append("spans")
         if meter_provider is None:
             # What both say about the service should be the same.
-            resource = getattr(tracer_provider, "resource", None) or Resource.create(
-                _attributes(service_name)
-            )
+            resource = getattr(tracer_provider, "resource", None) or Resource.create(_attributes(service_name))
             outputs += _set_up_metrics(resource, metric)
         elif hasattr(meter_provider, "add_metric_reader"):
             outputs += _add_metrics(meter_provider, metric)
@@ -184,9 +178,7 @@ def _unset(*variables: str) -> Iterator[None]:
         os.environ.update(saved)
 
 
-def _exporters(
-    traces: Sequence[Destination], metric: Sequence[Destination]
-) -> tuple[Any, Any, Mapping[Any, Any]]:
+def _exporters(traces: Sequence[Destination], metric: Sequence[Destination]) -> tuple[Any, Any, Mapping[Any, Any]]:
     """The exporters' classes by name, for spans and metrics, and their arguments."""
     spans, metrics_, _ = sdk._import_exporters(
         [each.exporter for each in traces], [each.exporter for each in metric], []
@@ -215,9 +207,7 @@ def _run_configurator(**arguments: Any) -> None:
     configurator().configure(**arguments)
 
 
-def _set_up(
-    service_name: str | None, traces: Sequence[Destination], metric: Sequence[Destination]
-) -> list[Output]:
+def _set_up(service_name: str | None, traces: Sequence[Destination], metric: Sequence[Destination]) -> list[Output]:
     _, _, arguments = _exporters(traces, metric)
     processors = _Processors(traces)
     # What these two say is in the destinations already, unless an argument comes before them.

@@ -123,9 +123,7 @@ def resolve(
     path = environ.get(PATH_VARIABLE) or DEFAULT_PATH
     named_traces = _named(_TRACES, protocol, path, environ)
     named_metrics = _named(_METRICS, protocol, path, environ)
-    if protocol is not None and not any(
-        each.exporter in _PROTOCOLS for each in named_traces or named_metrics or ()
-    ):
+    if protocol is not None and not any(each.exporter in _PROTOCOLS for each in named_traces or named_metrics or ()):
         raise ValueError(
             f"protocol={protocol!r} has no endpoint to go with: pass endpoint=..., "
             f"or set {OTEL_EXPORTER_OTLP_ENDPOINT}."
@@ -173,9 +171,7 @@ def _parse(endpoint: str, protocol: str | None) -> tuple[str, str, str]:
     return protocol or ("grpc" if port == 4317 else "http/protobuf"), address, address
 
 
-def _collector(
-    signal: _Signal, protocol: str, address: str, base: str, environ: Mapping[str, str]
-) -> Destination:
+def _collector(signal: _Signal, protocol: str, address: str, base: str, environ: Mapping[str, str]) -> Destination:
     if protocol == "http/protobuf":
         for path in (_TRACES.path, _METRICS.path):
             base = base.rstrip("/").removesuffix(path)
@@ -222,8 +218,7 @@ def _protocol(signal: _Signal, address: str | None, environ: Mapping[str, str]) 
     if protocol:
         if protocol not in _EXPORTERS:
             raise ValueError(
-                f"Unknown protocol {protocol!r} in {OTEL_EXPORTER_OTLP_PROTOCOL}: "
-                'use "http/protobuf" or "grpc".'
+                f'Unknown protocol {protocol!r} in {OTEL_EXPORTER_OTLP_PROTOCOL}: use "http/protobuf" or "grpc".'
             )
         return protocol
     # The SDK's default, gRPC, would speak it to port 4318 as well.

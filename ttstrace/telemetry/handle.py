@@ -66,9 +66,7 @@ class Telemetry:
         outputs = self._outputs + self._borrowed
         threads = [
             # The SDK's flush does not end in time, so it cannot be waited for here.
-            threading.Thread(
-                target=_flush, args=(output, timeout, answers), name="TtstraceFlush", daemon=True
-            )
+            threading.Thread(target=_flush, args=(output, timeout, answers), name="TtstraceFlush", daemon=True)
             for output in outputs
         ]
         for thread, output in zip(threads, outputs, strict=True):

@@ -103,9 +103,7 @@ class LineFile:
         self._torn = _check(self.path, key)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         try:
-            descriptor = os.open(
-                self.path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666
-            )
+            descriptor = os.open(self.path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
         except OSError as error:
             raise type(error)(
                 f"The trace file {self.path!r} cannot be written ({error.strerror}): "
@@ -129,9 +127,7 @@ class LineFile:
             self._torn = self._torn or len(rest) < len(line)
             if not self._warned:
                 self._warned = True
-                _logger.warning(
-                    "%s cannot be written (%s): what does not fit is lost.", self.path, error.strerror
-                )
+                _logger.warning("%s cannot be written (%s): what does not fit is lost.", self.path, error.strerror)
             return False
         self._torn = False
         return True
@@ -141,17 +137,13 @@ def _check(path: str, key: str) -> bool:
     """Refuse what is not ours to append to; True where the last line lacks its end."""
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(
-            f"The folder of the trace file {path!r} does not exist: create {folder!r} first."
-        )
+        raise FileNotFoundError(f"The folder of the trace file {path!r} does not exist: create {folder!r} first.")
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return False
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(
-            f"The trace file {path!r} is a folder: name a file in it, such as {DEFAULT_PATH!r}."
-        )
+        raise IsADirectoryError(f"The trace file {path!r} is a folder: name a file in it, such as {DEFAULT_PATH!r}.")
     # Before it is opened: opening a pipe would wait for its reader.
     if not stat.S_ISREG(mode):
         raise ValueError(f"The trace file {path!r} is not a regular file: name one that is.")
@@ -249,9 +241,7 @@ class MetricFileExporter(MetricExporter):
         """The file of metrics, absolute."""
         return self._file.path
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
-    ) -> MetricExportResult:
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
         written = self._file.write(to_line(encode_metrics(metrics_data).to_json()))
         return MetricExportResult.SUCCESS if written else MetricExportResult.FAILURE
 
