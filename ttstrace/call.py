@@ -304,7 +304,10 @@ class CallSource(Source):
         if target._asked:
             open_: list[tuple[str, Callable[[Call], Any]]] = []
             for name, option in target._asked:
-                value = self._ask(option)
+                try:
+                    value = option(self._call)
+                except Exception:  # it may need the result: it is asked again when that is there
+                    value = None
                 if value is None:
                     open_.append((name, option))
                 else:

@@ -227,7 +227,7 @@ def _traced_coroutine(target: Target) -> Callable[..., Any]:
         coroutine = wrapped(*args, **kwargs)
         if synthesis is None:
             return coroutine
-        return adopt_name(drive(Guard(synthesis), coroutine, get_current()), coroutine)
+        return adopt_name(drive(Guard(synthesis, coroutine), coroutine, get_current()), coroutine)
 
     return call
 

@@ -41,7 +41,7 @@ def hand_on(synthesis: Synthesis, result: Any) -> Any:
         return result
     if hasattr(cls, "__await__"):
         if isinstance(result, CoroutineType):
-            return adopt_name(drive(Guard(synthesis), result, None), result)
+            return adopt_name(drive(Guard(synthesis, result), result, None), result)
         return _proxy(result, Guard(synthesis))
     if hasattr(cls, "read") or hasattr(result, "read"):
         # What can be sought through is a file, complete and only to be looked at; what cannot is still to come.
@@ -76,14 +76,19 @@ def _seekable(result: Any) -> bool:
 class Guard:
     """Ends a synthesis whose lazy result is dropped before it came to its end."""
 
-    __slots__ = ("at", "synthesis")
+    __slots__ = ("_coroutine", "at", "synthesis")
 
-    def __init__(self, synthesis: Synthesis) -> None:
+    def __init__(self, synthesis: Synthesis, coroutine: CoroutineType[Any, Any, Any] | None = None) -> None:
         self.synthesis = synthesis
+        self._coroutine = coroutine
         self.at = perf_counter()
         """When it last did something."""
 
     def __del__(self) -> None:
+        coroutine = self._coroutine
+        if coroutine is not None and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            # Ours, which was to await it, was closed or warns that it was never awaited: once is enough.
+            coroutine.close()
         if not self.synthesis.ended:
             abandon(self.synthesis, self.at)
 
