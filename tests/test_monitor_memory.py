@@ -266,7 +266,7 @@ def test_a_floor_that_shows_only_later_is_found() -> None:
         window = open_window()
         burst(50)
         give(floor, base, figures(window))
-        """.replace("floor = ", "floor = ", 1),
+        """,
         launcher=BIG_PARENT.format(close_fds=True),
     )
     assert floor > 500

@@ -296,3 +296,46 @@ def test_importing_the_meter_opens_nothing_and_loads_little() -> None:
 def test_the_method_is_said() -> None:
     assert memory_method() in ("clear_refs", "rise", "unknown")
     assert module.memory_method_reason()
+
+
+def test_a_handler_may_come_in_at_any_line() -> None:
+    """Once at each line of opening, overlapping and closing; one window that it opens stays open."""
+    moments = 0
+    for moment in range(300):
+        with imitated() as kernel:
+            first = open_window()
+            kernel.use(48_000)
+            kernel.use(16_000)
+            stays: list[Window] = []
+            lines = 0
+
+            def interrupt(frame: types.FrameType, event: str, argument: object) -> object:
+                nonlocal lines
+                if frame.f_code.co_filename == __file__:
+                    return None
+                if lines == moment:  # noqa: B023
+                    sys.settrace(None)
+                    stays.append(open_window())  # noqa: B023
+                    close_window(open_window())
+                    return None
+                lines += 1
+                return interrupt
+
+            sys.settrace(interrupt)
+            second = open_window()
+            kernel.use(32_000)
+            two = close_window(second)
+            kernel.use(20_000)
+            one = close_window(first)
+            sys.settrace(None)
+            if not stays:
+                break
+            moments += 1
+            assert two.memory_peak == 32_000 * 1024
+            assert one.memory_peak == 48_000 * 1024
+            usage = close_window(stays[0])
+            assert usage.memory_peak in (None, 16_000 * 1024, 20_000 * 1024, 32_000 * 1024)
+            # What came in at the very last line is let go by the next.
+            discard_window(open_window())
+            assert (module._meter.open, module._meter.folded, module._meter.deferred) == (0, False, [])
+    assert moments > 60
