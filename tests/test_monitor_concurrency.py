@@ -89,12 +89,21 @@ def test_what_comes_in_the_middle_of_a_change_is_counted() -> None:
 def test_real_signals_and_threads_come_in_anywhere() -> None:
     concurrency = Concurrency()
     handled = []
+    running: list[None] = []
+    deepest = 0
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal deepest
+        running.append(None)
+        deepest = max(deepest, len(running))
+        handled.append(concurrency.leave(concurrency.enter()))
+        running.pop()
 
     def work() -> None:
         for _ in range(30_000):
             concurrency.leave(concurrency.enter())
 
-    before = signal.signal(signal.SIGALRM, lambda number, frame: handled.append(concurrency.leave(concurrency.enter())))
+    before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
     try:
         thread = threading.Thread(target=work)
@@ -105,7 +114,8 @@ def test_real_signals_and_threads_come_in_anywhere() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert len(handled) > 10
-    assert set(handled) <= {1, 2, 3}
+    # The two threads and every handler, as a handler may be interrupted by the next.
+    assert 1 <= min(handled) <= max(handled) <= 2 + deepest
     assert concurrency.leave(concurrency.enter()) == 1
 
 

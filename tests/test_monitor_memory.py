@@ -260,6 +260,8 @@ def test_a_floor_that_shows_only_later_is_found() -> None:
         import resource
         floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         address = take(700)
+        import ttstrace.monitor.window as module
+        module._meter = meter_module.Meter()
         close_window(open_window())
         libc.free(address)
         base = resident()
@@ -357,7 +359,7 @@ def test_a_host_that_closes_every_descriptor_is_not_written_to(tmp_path: Path) -
         f"""
         open_before = open_window()
         os.closerange(3, 4096)
-        files = [open({str(path)!r}, "ab") for _ in range(40)]
+        files = [open({str(path)!r}, "a+b") for _ in range(40)]
         unknown = figures(open_window())
         close_window(open_before)
         window = open_window()

@@ -110,7 +110,7 @@ class Meter:
             self.reason = f"resets are switched off by {RESET_VARIABLE}=0"
             return -1
         descriptor = _keep(CLEAR_REFS, os.O_WRONLY)
-        for path, kept in ((CLEAR_REFS, descriptor), (STATM, self.statm), (STATUS, self.status)):
+        for path, kept in ((CLEAR_REFS, descriptor), (STATM, self.statm)):
             if kept < 0:
                 self.reason = f"{path} is missing or refused"
                 break
@@ -119,7 +119,7 @@ class Meter:
                 os.write(descriptor, b"5")
                 self.above_floor(_rusage_mark())
             except (OSError, ValueError) as error:
-                self.reason = f"{CLEAR_REFS} or VmHWM in {STATUS} is refused: {error}"
+                self.reason = f"{CLEAR_REFS} is refused, or VmHWM in {STATUS}: {error}"
             else:
                 self.reason = f"{CLEAR_REFS} resets the mark"
                 return descriptor
