@@ -353,15 +353,18 @@ def test_where_a_file_is_missing_the_rest_is_known(missing: str, tmp_path: Path)
 
 
 @exact
-def test_a_host_that_closes_every_descriptor_is_not_written_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("across", [False, True])
+def test_a_host_that_closes_every_descriptor_is_not_written_to(across: bool, tmp_path: Path) -> None:
     path = tmp_path / "host"
     unknown, (_, burst, growth) = results(
         f"""
-        open_before = open_window()
+        if {across}:
+            open_before = open_window()
         os.closerange(3, 4096)
         files = [open({str(path)!r}, "a+b") for _ in range(40)]
         unknown = figures(open_window())
-        close_window(open_before)
+        if {across}:
+            figures(open_before)
         window = open_window()
         burst(50)
         give(unknown, figures(window))
