@@ -356,24 +356,26 @@ def test_where_a_file_is_missing_the_rest_is_known(missing: str, tmp_path: Path)
 @pytest.mark.parametrize("across", [False, True])
 def test_a_host_that_closes_every_descriptor_is_not_written_to(across: bool, tmp_path: Path) -> None:
     path = tmp_path / "host"
-    unknown, (_, burst, growth) = results(
+    unknown, (_, burst, growth), before = results(
         f"""
         if {across}:
             open_before = open_window()
+            burst(100)
         os.closerange(3, 4096)
         files = [open({str(path)!r}, "a+b") for _ in range(40)]
         unknown = figures(open_window())
-        if {across}:
-            figures(open_before)
         window = open_window()
         burst(50)
-        give(unknown, figures(window))
+        mine = figures(window)
+        give(unknown, mine, figures(open_before) if {across} else None)
         """
     )
     assert path.read_bytes() == b""
     assert unknown[0] is None
     assert burst == near(50)
     assert growth == near(0)
+    if across:
+        assert before[1] == near(100)
 
 
 @exact

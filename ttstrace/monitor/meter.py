@@ -116,6 +116,9 @@ class Meter:
                 break
         else:
             try:
+                if self.open:  # opened before the descriptors were found to be closed
+                    self.folded = True
+                    self.marks.push(self.mark() or 0)
                 os.write(descriptor, b"5")
                 self.above_floor(_rusage_mark())
             except (OSError, ValueError) as error:
