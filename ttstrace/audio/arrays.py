@@ -11,6 +11,7 @@ from ttstrace.audio.samples import loaded_numpy
 
 MOST_CHANNELS: Final = 8
 """A dimension above this is never taken for channels."""
+_MOST_FRAMES: Final = 2**62
 
 
 class Shape(NamedTuple):
@@ -25,12 +26,14 @@ class Shape(NamedTuple):
 def shape_of(dimensions: tuple[int, ...]) -> Shape | None:
     """Frames and channels of an array of these dimensions, or None where that is not clear.
 
-    Taken as audio are (N,), (1, N), (N, 1), (C, N) and (N, C) with at most 8 channels and more frames than that;
-    leading dimensions of 1 before the last two are passed over.
+    Taken as audio are (N,), (1, N), (N, 1), (C, N) and (N, C) with at most 8 channels and more frames than
+    that; leading dimensions of 1 before the last two are passed over.
     """
+    if len(dimensions) == 1 and type(dimensions[0]) is int and 0 <= dimensions[0] < _MOST_FRAMES:
+        return Shape(dimensions[0], 1, 0)
     while len(dimensions) > 2 and dimensions[0] == 1:
         dimensions = dimensions[1:]
-    if not all(isinstance(size, int) and 0 <= size < 2**62 for size in dimensions):
+    if not all(isinstance(size, int) and 0 <= size < _MOST_FRAMES for size in dimensions):
         return None
     if len(dimensions) == 1:
         return Shape(dimensions[0], 1, 0)
@@ -51,25 +54,21 @@ def shape_of(dimensions: tuple[int, ...]) -> Shape | None:
 _KINDS: Final = {
     "int8": "s8", "uint8": "u8", "int16": "s16", "uint16": "u16", "int32": "s32", "uint32": "u32",
     "int64": "s64", "uint64": "u64", "float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64",
-    "short": "s16", "int": "s32", "long": "s64", "half": "f16", "float": "f32", "double": "f64",
 }  # fmt: skip
-
-
-def layout_of(dtype: object) -> Layout | None:
-    """The layout of samples of this dtype, or None: bool, complex, and object hold none.
-
-    Works for numpy, torch, jax, tensorflow and whatever else gives its dtypes those names.
-    """
-    name = getattr(dtype, "name", None)
-    return _layout(name if isinstance(name, str) else str(dtype), getattr(dtype, "byteorder", "=") == _FOREIGN)
 
 
 _FOREIGN: Final = ">" if sys.byteorder == "little" else "<"
 
 
 @lru_cache(maxsize=64)
-def _layout(name: str, foreign: bool) -> Layout | None:
-    kind = _KINDS.get(name.rpartition(".")[2])
+def layout_of(dtype: object) -> Layout | None:
+    """The layout of samples of this dtype, or None: bool, complex and object hold none.
+
+    Works for numpy, torch, jax, tensorflow and whatever else gives its dtypes those names.
+    """
+    name = getattr(dtype, "name", None)
+    foreign = getattr(dtype, "byteorder", "=") == _FOREIGN
+    kind = _KINDS.get((name if isinstance(name, str) else str(dtype)).rpartition(".")[2])
     if kind is None:
         return None
     order = NATIVE if not foreign else "be" if NATIVE == "le" else "le"

@@ -51,9 +51,9 @@ READERS: Final[dict[str, Callable[[bool], Stream]]] = {"wav": lambda declared: W
 def choose(head: Buffer, declared: Format = UNKNOWN, *, whole: bool = False) -> Stream | None:
     """The reader for bytes that begin with `head`, or None where too few bytes came to say.
 
-    What the bytes say wins over what was declared: services send WAV where "linear16" was asked for. Raw samples
-    may begin with anything, so only a WAV header, which is long, tells that they are none. `whole` means that
-    no more bytes will come.
+    What the bytes say wins over what was declared: services send WAV where "linear16" was asked for. Raw
+    samples may begin with anything, so only a WAV header, which is long, tells that they are none. `whole`
+    means that no more bytes will come.
     """
     layout = LAYOUTS.get(declared.name or "")
     found, undecided = _by_signature(head, only_wav=layout is not None)

@@ -13,7 +13,7 @@ class Format(NamedTuple):
     """What the name of a format says; None where it does not say."""
 
     name: str | None
-    """Canonical name: a container or codec (`wav`, `mp3`, `opus`, ...) or a sample layout (`pcm_s16le`, ...)."""
+    """Canonical: a container or codec (`wav`, `mp3`, `opus`, ...) or a sample layout (`pcm_s16le`, ...)."""
     rate: int | None
     """Sample rate in Hz."""
     channels: int | None
@@ -27,8 +27,8 @@ _LONGEST_NAME: Final = 100
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _KILOHERTZ: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)[ _-]?khz", re.IGNORECASE)
 
-# A container is looked for before a sample layout: in "riff-24khz-16bit-mono-pcm" both are named, and the bytes
-# begin with the container.
+# A container is looked for before a sample layout: in "riff-24khz-16bit-mono-pcm" both are named, and the
+# bytes begin with the container.
 _CONTAINERS: Final = (
     ("wav", re.compile("_(?:wav|wave|riff)_")),
     ("mp3", re.compile("_(?:mp_3|mpeg|mpga)_")),
@@ -55,7 +55,7 @@ def parse_format(name: object) -> Format:
 
     Known are the spellings of OpenAI (`pcm`), ElevenLabs (`pcm_24000`, `mp3_44100_128`, `ulaw_8000`), Google
     (`LINEAR16`), Azure (`raw-16khz-16bit-mono-pcm`), Cartesia and ffmpeg (`pcm_f32le`), DashScope
-    (`PCM_22050HZ_MONO_16BIT`), soundfile (`PCM_24`), numpy (`int16`) and media types (`audio/L16;rate=24000`).
+    (`PCM_22050HZ_MONO_16BIT`), soundfile (`PCM_24`), numpy (`int16`), media types (`audio/L16;rate=24000`).
     PCM of which nothing more is said is signed 16-bit little-endian, as every service that says only "pcm"
     sends it. A name that is not understood gives None for everything it does not say; nothing raises.
     """
@@ -82,8 +82,8 @@ def _name(text: str) -> str | None:
         return "pcm_mulaw"
     if _A_LAW.search(text):
         return "pcm_alaw"
-    # RFC 2586 has audio/L16 big-endian, yet the services that use the name (Gemini, Watson) send little-endian
-    # unless asked for the other.
+    # RFC 2586 has audio/L16 big-endian, yet the services that use the name (Gemini, Watson) send it
+    # little-endian unless asked for the other.
     order = "be" if _BIG_ENDIAN.search(text) else "le"
     if sample := _SAMPLE.search(text):
         kind = {"i": "s", "u": "u", "f": "f", "s": "s"}[sample[1][0]]
@@ -102,7 +102,7 @@ def _name(text: str) -> str | None:
 def _rate(name: str, words: list[str]) -> int | None:
     if kilohertz := _KILOHERTZ.search(name):
         return sample_rate_of(round(float(kilohertz[1]) * 1000))
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         if len(word) <= 6 and word.isdigit() and not following.startswith(("b", "kb")):
             rate = sample_rate_of(int(word))
             if rate is not None:

@@ -20,8 +20,8 @@ class Layout(NamedTuple):
     width: int
     """Bytes of one sample."""
     code: str
-    """Type code of `struct` and numpy, without byte order; "t" for 24-bit integers, "x" for bfloat16, "m" and "a" for
-    G.711."""
+    """Type code of `struct` and numpy, without byte order; "t" for 24-bit integers, "x" for bfloat16, "m" and
+    "a" for G.711."""
     big: bool
     """Most significant byte first."""
 

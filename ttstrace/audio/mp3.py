@@ -1,8 +1,8 @@
 """MPEG-1, -2 and -2.5 audio, layer III: frames counted as they come.
 
 mutagen and tinytag read whole files, and estimate the length of a part by its bit rate. A frame is counted
-when its last byte is there; the duration is frames x samples per frame, without the trimming that players may do
-of the encoder's delay.
+when its last byte is there; the duration is frames x samples per frame, without the trimming that players
+may do of the encoder's delay.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Mp3:
     """Reads MP3 split at any byte.
 
     With an ID3 tag before it, or `declared` to be MP3, the first frame is believed; otherwise a frame counts
-    once the header of the next one agrees with it, and bytes that do not begin so are no MP3. Tags (ID3v1, ID3v2)
-    and frames that hold a table (Xing, Info, VBRI) are no audio, wherever they stand.
+    once the header of the next one agrees with it, and bytes that do not begin so are no MP3. Tags (ID3v1,
+    ID3v2) and frames that hold a table (Xing, Info, VBRI) are no audio, wherever they stand.
     """
 
     def __init__(self, declared: bool) -> None:

@@ -1,17 +1,19 @@
 """Where the sound begins: the first sustained onset of a stream, however it is cut into chunks.
 
 Energy is looked at in windows of 10 ms that move by 1 ms; the edge of millisecond k is sample
-floor(k x rate / 1000). A window is sound where its RMS is above -40 dBFS (1.0 is full scale), an onset is 41 windows
-of sound in a row (50 ms), and it lies at the newest millisecond of the first of them. That reading is what makes
-an onset exact: with a step from silence to tone at time t, the first window of sound is the one whose newest
-millisecond holds t, so the onset is within 1 ms of t. What precedes the audio counts as silence, so that a tone from
-the very start has its onset at 0, not at 9 ms. The first 3 s are searched. (Pipecat's parameters.)
+floor(k x rate / 1000). A window is sound where its RMS is above -40 dBFS (1.0 is full scale), an onset is 41
+windows of sound in a row (50 ms), and it lies at the newest millisecond of the first of them. That reading is
+what makes an onset exact: with a step from silence to tone at time t, the first window of sound is the one
+whose newest millisecond holds t, so the onset is within 1 ms of t. What precedes the audio counts as silence,
+so that a tone from the very start has its onset at 0, not at 9 ms. The first 3 s are searched. (Pipecat's
+parameters.)
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from itertools import pairwise
 from math import isfinite
 from typing import Final
 
@@ -29,6 +31,8 @@ THRESHOLD: Final = 1e-4
 _INT16_FULL_SCALE_SQUARED: Final = 2.0**30
 # No float audio has a millisecond with an RMS of 1.4: full scale is 1.0, and clipping is rare and short.
 _BEYOND_FLOAT: Final = 2.0
+# Sums in another order may differ by this much.
+_ROUNDING: Final = 1.000001
 
 
 class OnsetSearch:
@@ -75,37 +79,47 @@ class OnsetSearch:
             index += 1
             edge = (index + 1) * rate // 1000 - self._position
         cuts.append(frames)
-        for begin, end, energy in zip(cuts, cuts[1:], _sums(energies, cuts), strict=False):
+        sums = _sums(energies, cuts)
+        # No window can be sound where all that is new would not make one: then only sums are kept.
+        most = (sum(sums) / samples.scale + self._sum + sum(self._recent)) * _ROUNDING
+        silent = most < self._threshold * (WINDOW * rate // 1000)
+        for begin, end, energy in zip(cuts, cuts[1:], sums, strict=False):
             if not self._count:
                 self._begun_in = chunk
             self._sum += energy / samples.scale
             self._count += end - begin
             self._position += end - begin
             if self._position == self._edge:
-                self._close(samples.floating)
+                self._close(samples.floating, silent)
                 if self.settled:
                     return
 
-    def _close(self, floating: bool) -> None:
-        """A millisecond is full: judge the window that it ends."""
-        energy = self._sum if isfinite(self._sum) else 0.0
+    def _close(self, floating: bool, silent: bool) -> None:
+        """A millisecond is full: judge the window that it ends, unless all are known to be `silent`."""
+        energy = self._sum
         index, rate = self._bin, self.rate
-        self._recent[index % WINDOW] = energy
-        if floating and energy > _BEYOND_FLOAT * self._count and self._threshold == THRESHOLD:
-            # Floats far above 1.0 are 16-bit integers in disguise; whatever came before was silence then.
-            self._threshold = THRESHOLD * _INT16_FULL_SCALE_SQUARED
+        if silent:
+            self._recent[index % WINDOW] = energy
             self._run = 0
-        frames = self._edge - (index + 1 - WINDOW) * rate // 1000
-        if sum(self._recent) > self._threshold * frames:
-            self._run += 1
-            if self._run == 1:
-                self.chunk = self._begun_in
-            elif self._run == SUSTAINED:
-                self.onset = ((index + 1 - SUSTAINED) * rate // 1000) / rate
-                self.settled = True
-                return
         else:
-            self._run = 0
+            if not isfinite(energy):
+                energy = 0.0
+            self._recent[index % WINDOW] = energy
+            if floating and energy > _BEYOND_FLOAT * self._count and self._threshold == THRESHOLD:
+                # Floats far above 1.0 are 16-bit integers in disguise; whatever came before was silence then.
+                self._threshold = THRESHOLD * _INT16_FULL_SCALE_SQUARED
+                self._run = 0
+            frames = self._edge - (index + 1 - WINDOW) * rate // 1000
+            if sum(self._recent) > self._threshold * frames:
+                self._run += 1
+                if self._run == 1:
+                    self.chunk = self._begun_in
+                elif self._run == SUSTAINED:
+                    self.onset = ((index + 1 - SUSTAINED) * rate // 1000) / rate
+                    self.settled = True
+                    return
+            else:
+                self._run = 0
         if index + 1 >= LIMIT:
             self.settled = True
             return
@@ -117,7 +131,7 @@ class OnsetSearch:
 
 def _sums(energies: Sequence[float], cuts: list[int]) -> Sequence[float]:
     if isinstance(energies, list):
-        return [sum(energies[begin:end]) for begin, end in itertools.pairwise(cuts)]
+        return [sum(energies[begin:end]) for begin, end in pairwise(cuts)]
     numpy = loaded_numpy()
     with numpy.errstate(all="ignore"):
         return numpy.add.reduceat(energies, cuts[:-1]).tolist()  # type: ignore[no-any-return]

@@ -34,9 +34,9 @@ OUTPUT_ARGUMENTS: Final[tuple[str, ...]] = (
 class OutputFile:
     """What a call writes to `target`: a path, a `wave.Wave_write`, or a seekable file-like.
 
-    Made before the call, it looks at what is there; `read` after the call looks at what changed. Nothing raises,
-    whatever the target is; nothing is created, and a file-like keeps its position. A path is opened only where it
-    is a regular file that changed.
+    Made before the call, it looks at what is there; `read` after the call looks at what changed. Nothing
+    raises, whatever the target is; nothing is created, and a file-like keeps its position. A path is opened
+    only where it is a regular file that changed.
     """
 
     def __init__(self, target: object) -> None:
@@ -52,7 +52,7 @@ class OutputFile:
             pass
 
     def read(self, reader: AudioReader) -> bool:
-        """Feed what the call wrote into `reader`; False where the target did not change: it was an input, then."""
+        """Feed what the call wrote into `reader`; False where nothing changed: it was an input, then."""
         try:
             return self._target is not None and self._target.read(reader)
         except Exception:

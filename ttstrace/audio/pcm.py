@@ -11,6 +11,9 @@ from ttstrace.audio.streams import Buffer, Sink
 ENDLESS: Final = 1 << 62
 """As many bytes as will come."""
 
+_LARGEST_FRAME: Final = 4096
+"""Bytes of a frame above which no part of one is held to be listened to."""
+
 
 class Pcm:
     """Frames of a known number of bytes, counted however they are cut.
@@ -28,12 +31,13 @@ class Pcm:
         block: int | None = None,
         left: int = ENDLESS,
     ) -> None:
-        self._layout = layout if layout is not None and layout.full_scale is not None else None
         self._carry = b""
         self.channels = channels
         self.rate = rate
-        self.block = block if block is not None or layout is None else layout.width * channels
+        self.block: int = block or (layout.width * channels if layout is not None else 1)
         """Bytes of one frame."""
+        readable = layout is not None and layout.full_scale is not None and self.block <= _LARGEST_FRAME
+        self._layout = layout if readable else None
         self.left = left
         """Bytes that are still to come."""
         self.odd = 0
@@ -42,7 +46,7 @@ class Pcm:
         self.failed = False
 
     def feed(self, data: Buffer, sink: Sink) -> None:
-        block = self.block or 1
+        block = self.block
         size = len(data)
         frames = (self.odd + size) // block
         if sink.searching:
@@ -51,7 +55,7 @@ class Pcm:
 
     def skip(self, size: int, sink: Sink) -> None:
         """Count `size` bytes that nobody looks at."""
-        frames, self.odd = divmod(self.odd + size, self.block or 1)
+        frames, self.odd = divmod(self.odd + size, self.block)
         self.left -= size
         sink.count(frames, self.rate, self.channels)
 

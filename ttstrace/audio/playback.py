@@ -8,7 +8,7 @@ THRESHOLD: Final = 0.1
 """Seconds of silence above which a stall counts as an underrun (vLLM-Omni's threshold)."""
 
 _CLOCK: Final = 1e-9
-"""Clocks tick in nanoseconds: a stall of exactly the threshold must not be lifted above it by float rounding."""
+"""Clocks tick in nanoseconds: float rounding must not lift a stall of exactly the threshold above it."""
 
 
 class Playback:
@@ -34,7 +34,7 @@ class Playback:
         """Seconds of silence of the longest underrun; 0.0 where there was none."""
 
     def add(self, arrival: float, seconds: float, pulled: float | None) -> tuple[float, float] | None:
-        """Add a chunk with audio; the underrun that it ended, as (time it ran dry, seconds of silence), or None.
+        """Add a chunk with audio; the underrun it ended, as (time it ran dry, seconds of silence), or None.
 
         `pulled` is when the consumer asked for the chunk; None where nobody asked (fed by hand).
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from typing import Final
+from typing import Any, Final
 
 LOWEST: Final = 4_000
 HIGHEST: Final = 384_000
@@ -18,11 +18,13 @@ def sample_rate_of(value: object) -> int | None:
     if type(value) is not int:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             return None
+        number: Any = value
         try:
-            whole = int(value)
-            if whole != value:
+            whole = int(number)
+            if whole != number:
                 return None
         except Exception:  # nan, an infinity, a number with operators of its own
             return None
-        value = whole
-    return value if LOWEST <= value <= HIGHEST else None
+    else:
+        whole = value
+    return whole if LOWEST <= whole <= HIGHEST else None

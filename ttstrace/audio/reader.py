@@ -36,9 +36,9 @@ class AudioReader:
     """Reads one synthesis's audio as it comes; a whole result is one `feed` and a `finish`.
 
     `sample_rate` and `format` are what the user declared; where the audio itself says otherwise (a header, a
-    rate beside the array), that wins. A rate that is none, and a format that nobody knows, count as not declared.
-    Raw PCM is mono unless its format's name or its carrier says otherwise. `onset=False` leaves out the search
-    for the onset, which only a stream needs.
+    rate beside the array), that wins. A rate that is none, and a format that nobody knows, count as not
+    declared. Raw PCM is mono unless its format's name or its carrier says otherwise. `onset=False` leaves out
+    the search for the onset, which only a stream needs.
 
     Nothing is decoded, changed or kept: a few kB of a stream are held at most (a header, one frame). Nothing
     raises for what it is given.
@@ -46,8 +46,9 @@ class AudioReader:
 
     __slots__ = (
         "_array_type", "_axis", "_brought", "_bytes_type", "_chunks", "_declared", "_declared_rate", "_dtype",
-        "_earlier", "_fixed", "_frames", "_head", "_known", "_lost", "_ndim", "_pcm", "_rate", "_said", "_search",
-        "_size", "_sized", "_stream", "_vague", "_wav", "_width", "channels", "format", "onset", "onset_chunk",
+        "_earlier", "_fixed", "_frames", "_head", "_known", "_lost", "_ndim", "_pcm", "_rate", "_said",
+        "_search", "_size", "_sized", "_stream", "_vague", "_wav", "_width", "channels", "format",
+        "onset", "onset_chunk",
         "readable", "searching",
     )  # fmt: skip
 
@@ -83,7 +84,7 @@ class AudioReader:
         self.format: str | None = None
         """`wav`, `mp3`, ...; of raw samples and arrays their layout: `pcm_s16le`, `pcm_f32le`, ..."""
         self.onset: float | None = None
-        """Seconds of silence before the first sustained sound; None while it was not found (see `audio.onset`)."""
+        """Seconds of silence before the first sustained sound (see `audio.onset`); None while not found."""
         self.onset_chunk: int | None = None
         """Index of the chunk that holds the onset's first sample, counted over the chunks that hold audio."""
         self.readable = False
@@ -102,7 +103,7 @@ class AudioReader:
 
     @property
     def duration(self) -> float | None:
-        """Seconds of all audio so far; None where any of it is unknown. Empty audio of known format and rate is 0.0."""
+        """Seconds of all audio so far; None where any is unknown, 0.0 for none of a known format and rate."""
         if self._lost or not self._known or not self._rate:
             return None
         return self._earlier + self._frames / self._rate
@@ -115,8 +116,8 @@ class AudioReader:
     def feed(self, chunk: object) -> float | None:
         """Take the next chunk; its seconds of audio.
 
-        0.0 where it holds none (it is empty, or a header), None where it holds something whose seconds are not known.
-        A frame counts when its last byte is there, so that the chunks' seconds add up to `duration`.
+        0.0 where it holds none (it is empty, or a header), None where it holds something whose seconds are
+        not known. A frame counts when its last byte is there, so the chunks' seconds add up to `duration`.
         """
         kind = type(chunk)
         if kind is self._array_type:
@@ -150,6 +151,10 @@ class AudioReader:
                 pcm.odd = size - frames * pcm.block
                 self._frames += frames
                 return frames / self._rate
+        elif kind is tuple:
+            pair: Any = chunk
+            if len(pair) == 2 and type(pair[0]) is self._array_type and pair[1] == self._rate:
+                return self.feed(pair[0])
         return self._read(chunk)
 
     def finish(self) -> None:
@@ -291,7 +296,7 @@ class AudioReader:
         elif isinstance(value, list):
             self._list(value, rate, channels)
         elif getattr(value, "shape", None) is not None and getattr(value, "dtype", None) is not None:
-            self._array(value, rate, channels, depth)
+            self._array(value, rate, channels)
         elif isinstance(value, array):
             self._numbers(value, value.typecode, rate, channels)
         elif isinstance(value, memoryview):
@@ -315,7 +320,7 @@ class AudioReader:
 
     # Arrays and numbers.
 
-    def _array(self, value: Any, rate: int | None, channels: int | None, depth: int) -> None:
+    def _array(self, value: Any, rate: int | None, channels: int | None) -> None:
         layout = arrays.layout_of(value.dtype)
         dimensions = tuple(value.shape)
         shape = arrays.shape_of(dimensions)
@@ -349,7 +354,7 @@ class AudioReader:
         self.count(frames, rate, many)
         self._ndim, self._axis, self._fixed = len(dimensions), shape.axis, shape.channels
         self._width = many * layout.width
-        if depth == 0 and self._ndim <= 2 and self._rate and not self.searching:
+        if interleaved == 1 and self._ndim <= 2 and self._rate and not self.searching:
             self._array_type = type(value)
             self._dtype = value.dtype
 

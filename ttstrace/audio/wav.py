@@ -1,4 +1,4 @@
-"""WAV: RIFF/WAVE, RF64 and RIFX, as files and as streams whose header was written before the length was known.
+"""WAV: RIFF/WAVE, RF64 and RIFX, as files and as streams whose header could not know the length.
 
 The standard library's `wave` wants a whole seekable file, only PCM, and a length that is true.
 """
@@ -34,7 +34,7 @@ def starts_wav(data: Buffer) -> bool:
 
 
 class Wav:
-    """Reads WAV split anywhere; WAVs in a row, as services send one per sentence, are read one after another."""
+    """Reads WAV split anywhere; WAVs in a row, as services send one per sentence, are read in turn."""
 
     format: Final = "wav"
 

@@ -1,0 +1,213 @@
+"""What a call wrote: paths, Wave_write, file-likes; and what it only read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import wave
+from pathlib import Path
+
+import pytest
+from audio_samples import RATE, facts, pcm16, read, tone, wav
+
+from ttstrace.audio import OUTPUT_ARGUMENTS, AudioReader, OutputFile
+
+N = 2400
+FILE = wav(pcm16(tone(N)))
+
+
+def written(target: OutputFile) -> AudioReader | None:
+    reader = AudioReader()
+    changed = target.read(reader)
+    reader.finish()
+    return reader if changed else None
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+def test_a_path_that_was_written(tmp_path: Path, kind: type) -> None:
+    path = tmp_path / "out.wav"
+    target = OutputFile(kind(path))
+    path.write_bytes(FILE)
+    found = written(target)
+    assert found is not None
+    assert facts(found)[:5] == (0.1, RATE, 1, "wav", len(FILE))
+
+
+def test_a_path_that_was_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "out.wav"
+    path.write_bytes(b"old")
+    os.utime(path, ns=(1, 1))
+    target = OutputFile(path)
+    path.write_bytes(FILE)
+    found = written(target)
+    assert found is not None
+    assert found.duration == 0.1
+    # The same size, and another time.
+    target = OutputFile(path)
+    os.utime(path, ns=(2, 2))
+    assert written(target) is not None
+
+
+def test_a_path_that_was_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "reference.wav"
+    path.write_bytes(FILE)
+    target = OutputFile(path)
+    path.read_bytes()
+    reader = AudioReader()
+    assert target.read(reader) is False
+    assert facts(reader) == facts(AudioReader())
+    assert written(OutputFile(tmp_path / "absent.wav")) is None
+    assert written(OutputFile("Hello, this is no path.\0")) is None
+    assert written(OutputFile("x" * 100_000)) is None
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    fifo, folder = tmp_path / "fifo", tmp_path / "folder"
+    early = OutputFile(fifo), OutputFile(folder)
+    os.mkfifo(fifo)
+    folder.mkdir()
+    for target in (*early, OutputFile(fifo), OutputFile("/dev/zero"), OutputFile(1), OutputFile(True)):
+        assert written(target) is None
+
+
+def test_an_empty_file_is_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp3"
+    target = OutputFile(path)
+    path.touch()
+    found = written(target)
+    assert found is not None
+    assert (found.duration, found.size) == (None, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "out.wav"
+    target = OutputFile(path)
+    path.write_bytes(FILE)
+    path.chmod(0)
+    found = written(target)
+    assert found is not None
+    assert found.duration is None
+
+
+def test_wave_write() -> None:
+    with wave.open(io.BytesIO(), "wb") as writer:
+        target = OutputFile(writer)
+        writer.setparams((2, 2, RATE, 0, "NONE", ""))
+        writer.writeframes(bytes(4 * N))
+        found = written(target)
+        assert found is not None
+        assert facts(found) == (0.1, RATE, 2, "wav", 4 * N, None, False)
+        # Only what this call wrote.
+        target = OutputFile(writer)
+        assert written(target) is None
+        writer.writeframes(bytes(4 * N * 2))
+        found = written(target)
+        assert found is not None
+        assert found.duration == 0.2
+    assert written(target) is not None
+
+
+def test_wave_write_of_nothing() -> None:
+    with wave.open(io.BytesIO(), "wb") as writer:
+        target = OutputFile(writer)
+        assert written(target) is None
+        writer.setparams((1, 2, RATE, 0, "NONE", ""))
+        found = written(target)
+        assert found is not None
+        assert found.duration == 0.0
+
+
+def test_a_file_like_that_grew() -> None:
+    file = io.BytesIO()
+    for _ in range(2):  # the second time after what the first left
+        target = OutputFile(file)
+        file.write(FILE)
+        file.seek(5)
+        found = written(target)
+        assert found is not None
+        assert facts(found)[:5] == (0.1, RATE, 1, "wav", len(FILE))
+        assert file.tell() == 5
+        file.seek(0, io.SEEK_END)
+
+
+def test_a_file_like_written_from_where_it_stood() -> None:
+    file = io.BytesIO(b"old")
+    target = OutputFile(file)
+    file.write(FILE)
+    found = written(target)
+    assert found is not None
+    assert (found.duration, found.size) == (0.1, len(FILE))
+    file = io.BytesIO(bytes(100_000))
+    target = OutputFile(file)
+    file.truncate()
+    file.write(FILE)
+    found = written(target)
+    assert found is not None
+    assert found.duration == 0.1
+
+
+def test_a_file_like_that_was_read() -> None:
+    file = io.BytesIO(FILE)
+    target = OutputFile(file)
+    file.read()
+    assert written(target) is None
+    assert file.tell() == len(FILE)
+
+
+def test_a_file_that_cannot_be_read_gives_its_size(tmp_path: Path) -> None:
+    with (tmp_path / "out.wav").open("wb") as file:
+        file.write(b"before")
+        target = OutputFile(file)
+        file.write(FILE)
+        found = written(target)
+        assert found is not None
+        assert facts(found)[:5] == (None, None, None, None, len(FILE))
+        assert file.tell() == 6 + len(FILE)
+    assert (tmp_path / "out.wav").read_bytes() == b"before" + FILE
+
+
+def test_a_file_like_that_cannot_seek() -> None:
+    class Pipe(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            return 1
+
+    pipe = Pipe()
+    target = OutputFile(pipe)
+    pipe.write(FILE)
+    assert written(target) is None
+    packed = io.BytesIO()
+    with gzip.open(packed, "wb") as file:
+        target = OutputFile(file)
+        file.write(FILE)
+        assert written(target) is None
+    assert gzip.decompress(packed.getvalue()) == FILE
+
+
+def test_a_file_like_that_was_closed() -> None:
+    file = io.BytesIO()
+    target = OutputFile(file)
+    file.write(FILE)
+    file.close()
+    assert written(target) is None
+
+
+def test_arguments_in_the_order_of_the_design() -> None:
+    assert OUTPUT_ARGUMENTS[0] == "path"
+    assert OUTPUT_ARGUMENTS[-2:] == ("savefile", "fp")
+    assert len(set(OUTPUT_ARGUMENTS)) == len(OUTPUT_ARGUMENTS) == 15
+
+
+def test_the_whole_of_a_big_mp3(tmp_path: Path) -> None:
+    frame = bytes([0xFF, 0xF3, 0x64, 0xC0]) + bytes(140)
+    path = tmp_path / "out.mp3"
+    target = OutputFile(path)
+    path.write_bytes(frame * 5000)
+    found = written(target)
+    assert found is not None
+    assert found.duration == pytest.approx(5000 * 576 / 24000)
+    assert found.duration == read(frame * 5000).duration
