@@ -209,6 +209,10 @@ def test_what_is_no_number_is_no_sound() -> None:
     values[300] = np.inf
     values[310] = 1e300
     assert read((values, RATE)).onset == pytest.approx(0.1, abs=MILLISECOND)
+    stereo = values.repeat(2).tobytes()
+    assert read(stereo, rate=2 * RATE, format="pcm_f64le").onset == pytest.approx(0.1, abs=MILLISECOND)
+    found = read(stereo, format="raw-24khz-float64-stereo")
+    assert (found.channels, found.onset) == (2, pytest.approx(0.1, abs=MILLISECOND))
 
 
 def test_inputs_are_not_changed() -> None:

@@ -144,6 +144,8 @@ def test_pairs() -> None:
     for pair in ((audio,), (audio, 512), (audio, None), (), (audio, audio)):
         assert read(pair, rate=RATE).duration is None
     assert read((pcm16(tone(N)), RATE), format="pcm").duration == 0.1
+    reader = AudioReader(onset=False)
+    assert [reader.feed(pair) for pair in ((audio, RATE), (audio, RATE), (audio, audio))] == [0.1, 0.1, None]
 
 
 def test_dicts() -> None:
