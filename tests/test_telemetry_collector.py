@@ -202,6 +202,75 @@ def test_collector_that_comes_back_is_believed_again(tmp_path: Path) -> None:
     assert ran.said == {"down": False, "asked_again": False, "up": True, "ever": False}
 
 
+@pytest.mark.parametrize(("temporality", "ever"), [("cumulative", True), ("delta", False)])
+def test_lost_metrics_are_made_good_where_they_are_cumulative(
+    tmp_path: Path, temporality: str, ever: bool
+) -> None:
+    ran = run_program(
+        """
+        import http.server, threading
+        handle = configure(endpoint=os.environ["WHERE"])
+        record()
+        down = handle.force_flush(10)
+
+        class Up(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.end_headers()
+            def log_message(self, *arguments): pass
+
+        port = int(os.environ["WHERE"].rpartition(":")[2])
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Up)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        record()
+        say(down=down, up=handle.force_flush(10), ever=handle.shutdown())
+        """,
+        tmp_path,
+        WHERE=f"http://127.0.0.1:{free_port()}",
+        OTEL_EXPORTER_OTLP_TIMEOUT="1",
+        OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=temporality,
+    )
+    assert ran.said == {"down": False, "up": True, "ever": ever}
+
+
+def test_forked_child_answers_for_its_own_spans(collector: Collector, tmp_path: Path) -> None:
+    ran = run_program(
+        """
+        handle = configure(endpoint=os.environ["WHERE"])
+        synthesize(number=1)
+        child = os.fork()
+        if child == 0:
+            synthesize(number=2)
+            os._exit(handle.force_flush(10) is not True)
+        say(child=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sent=handle.shutdown())
+        """,
+        tmp_path,
+        WHERE=collector.http,
+    )
+    assert ran.said == {"child": 0, "sent": True}
+    collector.wait(lambda it: len(it.spans) >= 2)
+    assert sorted(span["attributes"]["number"] for span in collector.spans) == [1, 2]
+
+
+def test_application_that_shuts_its_providers_down_first(collector: Collector, tmp_path: Path) -> None:
+    ran = run_program(
+        """
+        handle = configure(endpoint=os.environ["WHERE"])
+        synthesize()
+        record()
+        trace.get_tracer_provider().shutdown()
+        metrics.get_meter_provider().shutdown()
+        say(sent=handle.shutdown())
+        """,
+        tmp_path,
+        WHERE=collector.http,
+    )
+    assert ran.said == {"sent": True}
+    assert ran.err == ""
+    collector.wait(lambda it: it.spans and it.metrics)
+
+
 def test_queue_that_overflows_is_a_loss(tmp_path: Path) -> None:
     with running_collector() as collector:
         ran = run_program(

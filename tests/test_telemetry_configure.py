@@ -237,6 +237,8 @@ def test_application_keeps_its_providers(tmp_path: Path, application: str, argum
         assert span["resource"]["service.name"].startswith(expected)
     if numbers.exists():
         assert "tts.client.rtf" in numbers.read_text()
+        # Both signals of one service name it alike.
+        assert ('"application"' in numbers.read_text()) is (application == "traces")
     if "file" in arguments:
         assert "x.jsonl" in warning
         assert "'mine' has no effect" in warning

@@ -18,7 +18,7 @@ from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE, OTEL_SDK_D
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from ttstrace.console import ConsoleLines, wants_console
@@ -219,7 +219,7 @@ def _set_up(service_name: str | None, traces: Sequence[Destination], metric: Seq
             exporter_args_map=arguments,
             export_span_processor=processors,
         )
-    _own_traces()
+    _made.add(trace.get_tracer_provider())
     return [*processors.outputs, *_own_metrics(metric)]
 
 
@@ -236,7 +236,7 @@ def _set_up_traces(resource: Resource, traces: Sequence[Destination]) -> list[Ou
         export_span_processor=processors,
         tracer_configurator=sdk._import_tracer_configurator(sdk._get_tracer_configurator()),
     )
-    _own_traces()
+    _made.add(trace.get_tracer_provider())
     return [*processors.outputs]
 
 
@@ -252,20 +252,12 @@ def _set_up_metrics(resource: Resource, metric: Sequence[Destination]) -> list[O
     return [*_own_metrics(metric)]
 
 
-def _own_traces() -> None:
-    """Take the provider's end over from the SDK, whose shutdown knows no time limit."""
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        _made.add(provider)
-        atexit.unregister(provider.shutdown)
-        end_with_process(provider)
-
-
 def _own_metrics(metric: Sequence[Destination]) -> list[MetricOutput]:
     provider = metrics.get_meter_provider()
     if not isinstance(provider, MeterProvider):
         return []
     _made.add(provider)
+    # Its readers are shut down by ours, and complain about a second time.
     atexit.unregister(provider.shutdown)
     return [
         MetricOutput(reader, each.identity)

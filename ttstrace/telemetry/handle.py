@@ -11,8 +11,6 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from opentelemetry.sdk.trace import TracerProvider
-
 from ttstrace.telemetry.delivery import EXIT_SECONDS, Output
 
 
@@ -122,7 +120,6 @@ class Telemetry:
 
 
 _open: set[Telemetry] = set()
-_providers: list[TracerProvider] = []
 _hooked_in: int | None = None
 
 
@@ -131,16 +128,13 @@ def open_outputs() -> tuple[Output, ...]:
     return tuple(output for handle in tuple(_open) for output in handle._outputs)
 
 
-def end_with_process(provider: TracerProvider | None = None) -> None:
+def end_with_process() -> None:
     """Shut everything down when the process ends, in 5 seconds at most.
 
-    Args:
-        provider: the provider that ``configure()`` made, if it did: processors that the application adds to
-            it later are shut down with it, after ours.
+    To be called after the providers are made: the SDK's own hooks, which know no time limit, then run after
+    this one and find nothing left to do but what the application has added itself.
     """
     global _hooked_in
-    if provider is not None:
-        _providers.append(provider)
     if _hooked_in == os.getpid():
         return
     if _hooked_in is None:
@@ -171,8 +165,6 @@ def _at_exit() -> None:
     handles = sorted(_open, key=lambda handle: handle.endpoint is not None)
     for left, handle in zip(range(len(handles), 0, -1), handles, strict=True):
         handle.shutdown(max(0.0, end - time.monotonic()) / left)
-    for provider in _providers:
-        provider.shutdown()
 
 
 def _flush(output: Output, timeout: float, answers: list[bool]) -> None:
