@@ -14,8 +14,7 @@ RATE = 24_000
 def tone(frames: int, rate: int = RATE, silence: int = 0, level: float = 0.5) -> list[float]:
     """`silence` frames of nothing, then a tone that starts at its peak, as floats; `frames` in all."""
     return [
-        0.0 if at < silence else level * math.cos(2 * math.pi * 440 * (at - silence) / rate)
-        for at in range(frames)
+        0.0 if at < silence else level * math.cos(2 * math.pi * 440 * (at - silence) / rate) for at in range(frames)
     ]
 
 

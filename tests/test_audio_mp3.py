@@ -18,9 +18,7 @@ ID3 = b"ID3\x04\x00\x00\x00\x00\x02\x01" + bytes(257)
 ID3V1 = b"TAG" + bytes(125)
 
 
-def encode(
-    rate: int = 24_000, seconds: float = 0.6, channels: int = 1, kilobits: int = 48, quality: int = 7
-) -> bytes:
+def encode(rate: int = 24_000, seconds: float = 0.6, channels: int = 1, kilobits: int = 48, quality: int = 7) -> bytes:
     encoder = lameenc.Encoder()
     encoder.silence()
     encoder.set_in_sample_rate(rate)
@@ -87,9 +85,7 @@ def test_as_many_frames_as_ffmpeg_finds(rate: int, options: list[str]) -> None:
         "-c:a",
         "libmp3lame",
     ]
-    done = subprocess.run(
-        [*command, *options, "-f", "mp3", "-"], input=source, capture_output=True, check=False
-    )
+    done = subprocess.run([*command, *options, "-f", "mp3", "-"], input=source, capture_output=True, check=False)
     if done.returncode:
         pytest.skip("this ffmpeg has no MP3 encoder")
     probe = [
@@ -173,9 +169,7 @@ def test_a_tag_that_hides_frames() -> None:
 def test_another_rate_further_on() -> None:
     other = frames(1, rate=0, bitrate=4)[:104]  # 22.05 kHz, 32 kbit/s
     assert read(frames(4) + other * 4).duration == pytest.approx(4 * 576 / 24000 + 4 * 576 / 22050)
-    assert read(*pieces(frames(4) + other * 4, 100)).duration == pytest.approx(
-        4 * 576 / 24000 + 4 * 576 / 22050
-    )
+    assert read(*pieces(frames(4) + other * 4, 100)).duration == pytest.approx(4 * 576 / 24000 + 4 * 576 / 22050)
 
 
 def test_junk_between_frames() -> None:
@@ -211,9 +205,7 @@ def test_little_is_held_of_a_stream() -> None:
     assert sum(len(value) for value in vars(held).values() if isinstance(value, bytes)) < 65_536
 
 
-@given(
-    st.lists(st.one_of(st.binary(max_size=200), st.just(frames(3)), st.just(ID3), st.just(ID3V1))), st.data()
-)
+@given(st.lists(st.one_of(st.binary(max_size=200), st.just(frames(3)), st.just(ID3), st.just(ID3V1))), st.data())
 def test_any_bytes_in_any_split(parts: list[bytes], data: st.DataObject) -> None:
     file = b"".join(parts)
     format = data.draw(st.sampled_from([None, "mp3"]))

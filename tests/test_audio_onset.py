@@ -21,9 +21,7 @@ MILLISECOND = 0.001
 SILENCE = 0.2
 
 
-def samples(
-    rate: int = RATE, silence: float = SILENCE, seconds: float = 0.4, level: float = 0.5
-) -> list[float]:
+def samples(rate: int = RATE, silence: float = SILENCE, seconds: float = 0.4, level: float = 0.5) -> list[float]:
     return tone(int(seconds * rate), rate, round(silence * rate), level)
 
 

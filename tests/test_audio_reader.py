@@ -188,9 +188,7 @@ def test_objects() -> None:
     assert read(Carrier(samples=[0.0] * N, sample_rate=RATE)).duration == 0.1
     assert read(Carrier(wav=np.zeros(N), sr=RATE)).duration == 0.1
     assert read(Carrier(audio_content=wav(pcm16(tone(N))))).duration == 0.1
-    assert (
-        read(Carrier(audio=pcm16(tone(N)), sample_rate=RATE, num_channels=2), format="pcm").duration == 0.05
-    )
+    assert read(Carrier(audio=pcm16(tone(N)), sample_rate=RATE, num_channels=2), format="pcm").duration == 0.05
     stereo = Carrier(data=memoryview(array("h", [0] * N)), sample_rate=RATE, num_channels=2)
     assert facts(read(stereo, stereo))[:3] == (0.1, RATE, 2)
     planar = Carrier(audio=np.zeros(N, np.float32), sample_rate=RATE, channels=2)
@@ -367,25 +365,17 @@ def test_little_is_held_of_a_stream() -> None:
         st.binary(max_size=400),
         st.builds(
             lambda magic, rest: magic + rest,
-            st.sampled_from(
-                [b"RIFF\0\0\0\0WAVE", b"ID3\x03\0\0\0\0\0\x05", b"\xff\xf3\x64\xc0", b"OggS", b"RF64"]
-            ),
+            st.sampled_from([b"RIFF\0\0\0\0WAVE", b"ID3\x03\0\0\0\0\0\x05", b"\xff\xf3\x64\xc0", b"OggS", b"RF64"]),
             st.binary(max_size=400),
         ),
     ),
-    st.sampled_from(
-        [None, "pcm", "pcm_f32le", "pcm_s24be", "mulaw", "pcm_f16le", "mp3", "wav", "flac", "nonsense"]
-    ),
+    st.sampled_from([None, "pcm", "pcm_f32le", "pcm_s24be", "mulaw", "pcm_f16le", "mp3", "wav", "flac", "nonsense"]),
     st.sampled_from([None, 8000, 0]),
     st.data(),
 )
-def test_any_bytes_in_any_split(
-    data: bytes, format: str | None, rate: int | None, draw: st.DataObject
-) -> None:
+def test_any_bytes_in_any_split(data: bytes, format: str | None, rate: int | None, draw: st.DataObject) -> None:
     size = draw.draw(st.integers(1, 100))
-    assert facts(read(*pieces(data, size), format=format, rate=rate)) == facts(
-        read(data, format=format, rate=rate)
-    )
+    assert facts(read(*pieces(data, size), format=format, rate=rate)) == facts(read(data, format=format, rate=rate))
 
 
 @given(st.recursive(

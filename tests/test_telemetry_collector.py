@@ -203,9 +203,7 @@ def test_collector_that_comes_back_is_believed_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("temporality", "ever"), [("cumulative", True), ("delta", False)])
-def test_lost_metrics_are_made_good_where_they_are_cumulative(
-    tmp_path: Path, temporality: str, ever: bool
-) -> None:
+def test_lost_metrics_are_made_good_where_they_are_cumulative(tmp_path: Path, temporality: str, ever: bool) -> None:
     ran = run_program(
         """
         import http.server, threading

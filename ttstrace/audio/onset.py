@@ -11,7 +11,6 @@ parameters.)
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite

@@ -153,12 +153,7 @@ class AudioReader:
                 return frames / self._rate
         elif kind is tuple:
             pair: Any = chunk
-            if (
-                len(pair) == 2
-                and type(pair[0]) is self._array_type
-                and type(pair[1]) is int
-                and pair[1] == self._rate
-            ):
+            if len(pair) == 2 and type(pair[0]) is self._array_type and type(pair[1]) is int and pair[1] == self._rate:
                 return self.feed(pair[0])
         return self._read(chunk)
 
