@@ -215,6 +215,11 @@ def test_utilization_is_the_peak_over_what_the_process_may_use() -> None:
     assert utilization == pytest.approx(peak / ram)
 
 
+# A process between the tests' own, which may be big, and the one that measures: the floor is then its small one.
+SMALL_PARENT = """
+import subprocess, sys
+sys.exit(subprocess.run([sys.executable, "-c", sys.argv[1]]).returncode)
+"""
 BIG_PARENT = """
 import subprocess, sys
 big = bytearray(b"1") * (500 * 2**20)
@@ -343,7 +348,8 @@ def test_where_a_file_is_missing_the_rest_is_known(missing: str, tmp_path: Path)
         module._meter = meter_module.Meter()
         {first}
         """
-        + textwrap.indent(RISE, "        ")
+        + textwrap.indent(RISE, "        "),
+        launcher=SMALL_PARENT,
     )
     assert method == "rise"
     assert str(tmp_path) in reason
