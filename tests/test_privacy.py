@@ -146,3 +146,32 @@ def test_text_that_cannot_be_encoded(spans: Spans, monkeypatch: pytest.MonkeyPat
     value = spans.attributes()["gen_ai.input.messages"]
     assert json.loads(value.encode("utf-8"))[0]["parts"][0]["content"] == "a?b\0c"
     assert spans.attributes()["tts.input.characters"] == 5
+
+
+@pytest.mark.parametrize(("signal", "events", "logs"), [("", 1, 0), ("logs", 0, 1), ("http,logs/dup", 1, 1)])
+def test_exceptions_as_logs_where_asked_for(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch, signal: str, events: int, logs: int
+) -> None:
+    from opentelemetry import _logs
+    from opentelemetry._logs import _internal
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+    from opentelemetry.util._once import Once
+
+    exporter = InMemoryLogRecordExporter()
+    provider = LoggerProvider()
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    monkeypatch.setattr(_internal, "_LOGGER_PROVIDER_SET_ONCE", Once())
+    monkeypatch.setattr(_internal, "_LOGGER_PROVIDER", None)
+    _logs.set_logger_provider(provider)
+    monkeypatch.setenv("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", signal)
+    with pytest.raises(Leaky):
+        failing(SECRET)
+    assert len(spans.one().events) == events
+    records = [log.log_record for log in exporter.get_finished_logs()]
+    assert len(records) == logs
+    for record in records:
+        assert record.event_name == "exception"
+        assert record.span_id == spans.one().context.span_id
+        assert set(record.attributes) == {"exception.type", "exception.stacktrace"}
+        assert "Schatz" not in repr(record) + repr(dict(record.attributes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import copy
 import functools
 import gc
 import inspect
@@ -74,6 +75,25 @@ def test_kinds_of_functions_stay_what_they_are() -> None:
 
 def test_pickled_by_name() -> None:
     assert pickle.loads(pickle.dumps(traced_at_top_level)) is traced_at_top_level
+
+
+class Voice:
+    def __init__(self) -> None:
+        self.name = "ann"
+
+    @traced_synthesis
+    def speak(self, text: str) -> bytes:
+        return (self.name + text).encode()
+
+
+def test_bound_methods_are_pickled_and_copied_with_their_object() -> None:
+    voice = Voice()
+    assert pickle.loads(pickle.dumps(voice.speak))("!") == b"ann!"
+    assert copy.copy(voice.speak)("!") == b"ann!"
+    copied = copy.deepcopy(voice.speak)
+    voice.name = "bob"
+    assert (voice.speak("!"), copied("!")) == (b"bob!", b"ann!")
+    assert copy.deepcopy(traced_at_top_level) is traced_at_top_level
 
 
 def test_the_backend_runs_once_and_its_result_is_the_object_itself() -> None:

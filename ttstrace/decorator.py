@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import wrapt
 from opentelemetry.context import Context, attach, get_current
 
 from ttstrace.call import Call, CallSource, Options, Target
-from ttstrace.lifecycle import Synthesis, drain, idle, report, running, suppressed
+from ttstrace.lifecycle import Synthesis, abandon, drain, idle, report, running, suppressed
 from ttstrace.streams import Guard, adopt_name, drive, hand_on, hand_on_later
 
 if TYPE_CHECKING:
@@ -122,6 +124,28 @@ class Traced(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__qualname__  # pickled by name, as any function
 
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+class _TracedMethod(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
+    """A traced callable got from an instance or a class."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return getattr, (self.__self__, self.__name__)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return getattr(copy.deepcopy(self.__self__, memo), self.__name__)  # as a bound method is
+
+
+Traced.__bound_function_wrapper__ = _TracedMethod  # type: ignore[misc]
+
 
 def _kind(function: Any) -> str:
     """What the function is settles when its synthesis starts."""
@@ -188,6 +212,7 @@ def _traced_call(target: Target) -> Callable[..., Any]:
             return hand_on(synthesis, result)
         except Exception as error:
             report(error)
+            abandon(synthesis, perf_counter())  # a started span is always ended
             return result
 
     return call

@@ -42,6 +42,7 @@ from ttstrace.values import (
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
+_EXCEPTION_SIGNAL: Final = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 _STAGES_MAX: Final = 16
 _SYNTHESIS: Final = create_key("ttstrace-synthesis")
 # The API's own key for the current span, learned through the API: both are then set by one copy of the context.
@@ -249,6 +250,7 @@ class Synthesis:
         "_active",
         "_attributes",
         "_cold",
+        "_feeding_lock",
         "_generation",
         "_instruments",
         "_outermost",
@@ -298,6 +300,7 @@ class Synthesis:
         self._stages_dropped = 0
         self._output: OutputFile | None = None
         self._window: Window | None = None
+        self._feeding_lock: threading.RLock | None = None
         self._parent: Synthesis | None = None
         self._presence: int | None = None
         self._active: Attributes | None = None
@@ -313,7 +316,7 @@ class Synthesis:
         """
         arrived = perf_counter()
         try:
-            with _lock:  # callbacks and receivers report from threads of their own
+            with self._feeding():
                 if self.start_time is not None and not self.ended:
                     self.take_chunk(None, arrived, audio)
         except Exception as error:
@@ -323,9 +326,10 @@ class Synthesis:
         """Report a piece of the text that is being synthesized. Its characters are counted; the text itself is
         recorded only with content capture on."""
         try:
-            if isinstance(text, str) and not self.ended:
-                with _lock:
-                    self.take_text(text)
+            if isinstance(text, str):
+                with self._feeding():
+                    if not self.ended:
+                        self.take_text(text)
         except Exception as error:
             report(error)
 
@@ -337,6 +341,14 @@ class Synthesis:
                 self.span.set_attribute(name, cleaned)
         except Exception as error:
             report(error)
+
+    def _feeding(self) -> threading.RLock:
+        """What is held while something is reported: callbacks and receivers do so from threads of their own."""
+        with _lock:
+            lock = self._feeding_lock
+            if lock is None:
+                lock = self._feeding_lock = threading.RLock()
+            return lock
 
     # --- start ---
 
@@ -697,13 +709,31 @@ class Synthesis:
 
 
 def _record_exception(span: Span, error: BaseException, at: int) -> None:
-    """The exception as type and frames; its message, which may hold the text, only with content capture on."""
+    """The exception as type and frames; its message, which may hold the text, only with content capture on.
+
+    An event of the span, or a log record in its context where `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN` asks for `logs`
+    (`logs/dup`: both), as OpenTelemetry moves from the one to the other.
+    """
     name = type_name(error)
     attributes: Attributes = {semconv.EXCEPTION_TYPE: name, semconv.EXCEPTION_STACKTRACE: frames(error)}
     description = None
     if capture_content():
         attributes[semconv.EXCEPTION_MESSAGE] = description = encodable(str(error))
-    span.add_event(semconv.EVENT_EXCEPTION, attributes, at)
+    signals = {signal.strip() for signal in os.environ.get(_EXCEPTION_SIGNAL, "").split(",")}
+    if "logs" in signals or "logs/dup" in signals:
+        from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
+
+        get_logger(semconv.SCOPE, __version__).emit(
+            LogRecord(
+                timestamp=at,
+                context=set_span_in_context(span),
+                severity_number=SeverityNumber.ERROR,
+                event_name=semconv.EVENT_EXCEPTION,
+                attributes=attributes,
+            )
+        )
+    if "logs" not in signals:
+        span.add_event(semconv.EVENT_EXCEPTION, attributes, at)
     span.set_status(Status(StatusCode.ERROR, description))
 
 

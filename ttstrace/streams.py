@@ -355,6 +355,7 @@ async def drive(guard: Guard, awaitable: Awaitable[Any], parent: Context | None)
         return hand_on(synthesis, result)
     except Exception as fault:
         report(fault)
+        abandon(synthesis, perf_counter())  # a started span is always ended
         return result
 
 
@@ -596,6 +597,8 @@ def _measured_read(self: Proxy, name: str, method: Callable[..., Any]) -> Callab
 
     def read(*args: Any, **kwargs: Any) -> Any:
         size = next(iter(args), next(iter(kwargs.values()), None)) if name != "readinto" else 1
+        if size == 0:
+            return method(*args, **kwargs)  # its empty answer says nothing
         return pulls.read(size is None or (isinstance(size, int) and size < 0), method, args, kwargs)
 
     return read
