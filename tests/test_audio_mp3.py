@@ -175,6 +175,12 @@ def test_another_rate_further_on() -> None:
 def test_junk_between_frames() -> None:
     assert read(frames(4) + b"\xff\x00junk" * 20 + frames(4)).duration == 8 * 576 / 24000
     assert read(b"junk" * 20 + frames(4), format="mp3").duration == 4 * 576 / 24000
+    for tag in (b"", ID3):
+        file = b"junkI" * 3 + tag + frames(3)
+        whole = facts(read(file, format="mp3"))
+        assert whole[0] == 3 * 576 / 24000
+        for first, second in splits(file[:300]):
+            assert facts(read(first, second + file[300:], format="mp3")) == whole
     assert read(frames(4) + bytes(200_000) + frames(4)).duration is None
 
 

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable
 from itertools import pairwise
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -241,6 +242,34 @@ def test_no_onset_where_samples_cannot_be_read() -> None:
     # With a gap there is no telling where the sound began.
     found = read(OnDevice(), np.array(tone(RATE), np.float32), rate=RATE)
     assert (found.duration, found.onset, found.readable) == (2.0, None, False)
+
+
+class StandInTensor:
+    """As much of a torch tensor as is looked at, where torch is not installed."""
+
+    layout = "torch.strided"
+    dtype = "torch.float32"
+
+    def __init__(self, values: list[float], device: str) -> None:
+        self._values = values
+        self.shape = (len(values),)
+        self.device = SimpleNamespace(type=device)
+
+    def __getitem__(self, piece: slice) -> StandInTensor:
+        return StandInTensor(self._values[piece], self.device.type)
+
+    def tolist(self) -> list[float]:
+        assert self.device.type == "cpu", "copied from the device"
+        return self._values
+
+
+def test_a_stand_in_for_a_torch_tensor_is_read_only_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(Tensor=StandInTensor))
+    found = read(StandInTensor(samples(), "cpu"), rate=RATE)
+    assert (found.duration, found.format) == (pytest.approx(0.4), "pcm_f32le")
+    assert found.onset == pytest.approx(SILENCE, abs=MILLISECOND)
+    found = read(StandInTensor(samples(), "cuda"), rate=RATE)
+    assert (found.duration, found.onset, found.readable) == (pytest.approx(0.4), None, False)
 
 
 def test_without_a_rate_there_is_no_onset() -> None:

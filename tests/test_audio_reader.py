@@ -99,6 +99,11 @@ def test_a_stream_changes_its_kind_of_chunk() -> None:
     known = [0.1] * 7 + [None] + [0.0, 0.1, 0.1, 0.05, 0.1, 0.0, 0.0, 0.1, 0.05, 4 / RATE, 0.1]
     assert [reader.feed(chunk) for chunk in chunks] == known
     assert reader.duration is None
+    assert reader.size is None
+    sized = AudioReader(RATE, onset=False)
+    for chunk in (chunks[0], chunks[1], chunks[0], chunks[2], chunks[2]):
+        sized.feed(chunk)
+    assert sized.size == 5 * N * 4
     del chunks[7], known[7]
     assert read(*chunks, rate=RATE).duration == pytest.approx(sum(filter(None, known)))
 
@@ -193,7 +198,8 @@ def test_objects() -> None:
     assert facts(read(stereo, stereo))[:3] == (0.1, RATE, 2)
     planar = Carrier(audio=np.zeros(N, np.float32), sample_rate=RATE, channels=2)
     bare = np.zeros(N, np.float32)
-    assert read(planar, planar, bare, bare, rate=RATE).duration == pytest.approx(0.3)
+    mixed = AudioReader(RATE, onset=False)
+    assert [mixed.feed(chunk) for chunk in (planar, bare, planar, bare, bare)] == [0.05, 0.1, 0.05, 0.1, 0.1]
     assert read(Carrier(data=bare), rate=RATE).duration is None
     assert read(Carrier(audio=None, sample_rate=RATE)).size is None
     assert AudioReader(RATE).feed(Carrier(audio=None)) == 0.0
@@ -252,6 +258,10 @@ def test_raw_samples() -> None:
     assert read(b"RIFF", rate=RATE, format="pcm").duration == 2 / RATE
     assert read(b"R", b"IFFER" * 20, rate=RATE, format="pcm").duration == 50 / RATE
     assert read(data, format="pcm").duration is None
+    # Any samples may begin so: what was declared holds.
+    for begin in (b"\xff\xfb\x90\x00", b"ID3\x04\0\0\0\0\0\0", b"fLaC", b"OggS"):
+        found = read(begin + bytes(100 - len(begin)), rate=RATE, format="pcm")
+        assert (found.duration, found.format) == (50 / RATE, "pcm_s16le")
 
 
 def test_raw_samples_without_a_format_are_unknown() -> None:
@@ -340,6 +350,13 @@ def test_a_file_that_cannot_seek_is_not_read() -> None:
             raise AssertionError("read")
 
     assert read(Pipe(), rate=RATE, format="pcm").duration is None
+
+    class Stuck(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    stuck = Stuck(wav(pcm16(tone(N))))
+    assert read(stuck).duration is None
 
     class Lying(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:

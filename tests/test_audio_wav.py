@@ -115,6 +115,12 @@ def test_rf64_and_rifx() -> None:
     assert read(big + bytes(200)).duration == 100 / RATE
 
 
+def test_samples_in_more_bytes_than_they_need() -> None:
+    file = bytearray(wav(bytes(4 * FRAMES), bits=32))
+    file[34] = 20
+    assert read(bytes(file)).duration == FRAMES / RATE
+
+
 def test_a_codec_that_is_not_read() -> None:
     found = read(wav(bytes(4000), tag=0x11, bits=16))
     assert (found.duration, found.sample_rate, found.format, found.readable) == (None, RATE, "wav", False)

@@ -137,16 +137,11 @@ class _FileLike:
             return False
         # One that grew was written from where it stood; one that shrank was emptied first.
         begin = before.position if before.position <= before.end < after.end else 0
-        readable = getattr(file, "readable", None)
-        if callable(readable) and readable() is False:
-            reader.add_size(after.end - begin)
-            reader.lose()
-            return True
         try:
             try:
                 reader.feed_file(file, begin, after.end)
             finally:
                 file.seek(after.position)
-        except Exception:
+        except Exception:  # open for writing only: its size is known all the same
             reader.lose()
         return True

@@ -16,7 +16,7 @@ def sample_rate_of(value: object) -> int | None:
     A bool is not a number here.
     """
     if type(value) is not int:
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if not isinstance(value, numbers.Real):
             return None
         number: Any = value
         try:
