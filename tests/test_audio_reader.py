@@ -200,6 +200,7 @@ def test_objects() -> None:
     bare = np.zeros(N, np.float32)
     mixed = AudioReader(RATE, onset=False)
     assert [mixed.feed(chunk) for chunk in (planar, bare, planar, bare, bare)] == [0.05, 0.1, 0.05, 0.1, 0.1]
+    assert mixed.size == 5 * N * 4
     assert read(Carrier(data=bare), rate=RATE).duration is None
     assert read(Carrier(audio=None, sample_rate=RATE)).size is None
     assert AudioReader(RATE).feed(Carrier(audio=None)) == 0.0
