@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import textwrap
 import threading
 import time
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import rotel
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -78,6 +80,7 @@ def running_collector() -> Iterator[Collector]:
     sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     thread = threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True)
     thread.start()
+    log = tempfile.TemporaryFile("w+")
     agent = subprocess.Popen(
         [
             str(Path(rotel.__file__).with_name("rotel-agent")),
@@ -88,28 +91,32 @@ def running_collector() -> Iterator[Collector]:
             *("--otlp-exporter-protocol", "http"),
             *("--otlp-exporter-endpoint", f"http://127.0.0.1:{sink.server_address[1]}"),
         ],
+        # It is linked with Python's own library, which may lie beside the interpreter alone.
+        env={**os.environ, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or ""},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
     )
     try:
         for port in (http_port, grpc_port):
-            _wait_for(port, agent)
+            _wait_for(port, agent, log)
         yield collector
     finally:
         agent.terminate()
         agent.wait(10)
+        log.close()
         sink.shutdown()
         sink.server_close()
 
 
-def _wait_for(port: int, agent: subprocess.Popen[bytes]) -> None:
+def _wait_for(port: int, agent: subprocess.Popen[bytes], log: IO[str]) -> None:
     end = time.monotonic() + 10
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
-            assert agent.poll() is None, "rotel did not start"
+            log.seek(0)
+            assert agent.poll() is None, f"rotel did not start: {log.read()}"
             assert time.monotonic() < end, "rotel does not listen"
             time.sleep(0.02)
 
