@@ -80,7 +80,7 @@ def running_collector() -> Iterator[Collector]:
     sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     thread = threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    log = tempfile.TemporaryFile("w+")
+    log = tempfile.TemporaryFile("w+")  # noqa: SIM115
     agent = subprocess.Popen(
         [
             str(Path(rotel.__file__).with_name("rotel-agent")),
