@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import metrics, trace
 from opentelemetry.distro import OpenTelemetryConfigurator
 from opentelemetry.environment_variables import OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
+from opentelemetry.metrics._internal import _ProxyMeterProvider  # it has no public name
 from opentelemetry.sdk import _configuration as sdk
 from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE, OTEL_SDK_DISABLED
 from opentelemetry.sdk.metrics import MeterProvider
@@ -153,8 +154,7 @@ def _tracer_provider() -> Any:
 
 def _meter_provider() -> Any:
     provider = metrics.get_meter_provider()
-    # The proxy that stands for "none set" has no public name.
-    return None if type(provider).__module__ == "opentelemetry.metrics._internal" else provider
+    return None if isinstance(provider, _ProxyMeterProvider) else provider
 
 
 def _attributes(service_name: str | None) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def _warn(
     if all(provider in _made for provider in kept):
         said = "configure() was called before in this process, and its providers are kept"
     else:
-        said = f"The application has set up OpenTelemetry before configure(), and {names} is kept"
+        said = f"The application has set up OpenTelemetry before configure(), and {names} {'is' if len(kept) == 1 else 'are'} kept"
     where = sorted({each.address or each.exporter for each in added})
     said += f"; added: {', '.join(where)}" if where else "; nothing was added"
     if not where and not refused:
