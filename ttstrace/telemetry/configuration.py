@@ -305,10 +305,11 @@ def _warn(
 ) -> None:
     kept = [provider for provider in (tracer_provider, meter_provider) if provider is not None]
     names = " and ".join(f"its {type(provider).__name__}" for provider in kept)
+    be = "is" if len(kept) == 1 else "are"
     if all(provider in _made for provider in kept):
         said = "configure() was called before in this process, and its providers are kept"
     else:
-        said = f"The application has set up OpenTelemetry before configure(), and {names} {'is' if len(kept) == 1 else 'are'} kept"
+        said = f"The application has set up OpenTelemetry before configure(), and {names} {be} kept"
     where = sorted({each.address or each.exporter for each in added})
     said += f"; added: {', '.join(where)}" if where else "; nothing was added"
     if not where and not refused:
