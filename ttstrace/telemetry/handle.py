@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
+from ttstrace.lifecycle import drain
 from ttstrace.telemetry.delivery import EXIT_SECONDS, Output
 
 
@@ -59,6 +60,7 @@ class Telemetry:
         """
         if self._sent is not None:
             return self._sent
+        drain()  # what the garbage collector found abandoned is recorded, too
         end = time.monotonic() + timeout
         answers: list[bool] = []
         outputs = self._outputs + self._borrowed
@@ -88,6 +90,7 @@ class Telemetry:
         """
         with self._lock:
             if self._sent is None:
+                drain()
                 end = time.monotonic() + timeout
                 sent = True
                 for left, output in zip(range(len(self._outputs), 0, -1), self._outputs, strict=True):
