@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse, after --help and --version; rich, where its reader is gone
         return end.code if isinstance(end.code, int) else _FAILED if end.code else 0
     except KeyboardInterrupt:
-        _say("\nttstrace: interrupted; what was measured before that is in the trace file.")
+        _say("ttstrace: interrupted")
         return _INTERRUPTED
     except BrokenPipeError:  # `ttstrace ... | head`
         _drop_output()

@@ -16,9 +16,9 @@ from ttstrace.cli.errors import UsageError
 _COMMANDS = {"demo": demo}
 
 _DESCRIPTION = """\
-OpenTelemetry for text-to-speech: one span per synthesis that tells how long the
-speech took, how long the audio is, their ratio (RTF), when the first sound came,
-and what it cost in CPU and memory."""
+OpenTelemetry for text-to-speech: one span per synthesis that tells how long
+the speech took, how long the audio is, their ratio (RTF), when the first sound
+came, and what it cost in CPU and memory."""
 
 _EPILOG = """\
 examples:

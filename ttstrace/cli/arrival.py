@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,9 +17,10 @@ _NOT_TAKEN = re.compile(r"metrics.*(code: (404|405|501)\b|UNIMPLEMENTED)", re.IG
 _REASONS = (
     re.compile(r"\[Errno -?\d+\] ([^\"')]+)"),
     re.compile(r"(Read timed out|Connection aborted|DEADLINE_EXCEEDED|certificate verify failed)"),
-    re.compile(r"last error: \w+: \S+: ([^\n]+)"),
+    re.compile(r"last error: \w+: \S+: (?:Failed to connect to remote host: )?([^\n]+)"),
     re.compile(r"error details: ([^\n]+)"),
     re.compile(r"(code: \d+, reason: [^\n]{1,120})"),
+    re.compile(r"due to (timeout)"),
 )
 
 
@@ -64,12 +65,16 @@ def exporter_messages() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
-def deliver(telemetry: Telemetry, timeout: float) -> Arrival:
-    """Send what is left, and tell what arrived at the collector; takes ``timeout`` seconds at most."""
+def deliver(telemetry: Telemetry, timeout: float, messages: Sequence[str]) -> Arrival:
+    """Send what is left, and tell what arrived at the collector.
+
+    Args:
+        telemetry: what ``configure()`` returned.
+        timeout: the longest to take, in seconds.
+        messages: those of :func:`exporter_messages` since.
+    """
     end = time.monotonic() + timeout
-    with exporter_messages() as messages:
-        everything = telemetry.force_flush(timeout)
-    if everything:
+    if telemetry.force_flush(timeout):
         return Arrival(spans=True, metrics=True, takes_metrics=True, reason="")
     if time.monotonic() >= end:
         # What is still under way is not counted as lost yet.

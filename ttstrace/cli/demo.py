@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 SERVICE = "ttstrace-demo"
 SUMMARY = "measure a small real voice, and see what you get"
 DESCRIPTION = """\
-Measures real sentences of a small voice that is installed with the demo (hibari,
-English): plain and streamed calls, an application's own function with stages, and
-one error. Prints one line per synthesis, a table, and one of them in the six lines
-of the performance guide; writes a trace file and a file of metrics; and tells how
-to see the traces in Jaeger. Nothing leaves this machine without --endpoint."""
+Measures real sentences of a small English voice that is installed with the
+demo (hibari): plain and streamed calls, an application's own function with
+stages, and one error. Prints one line per synthesis, a table, and one of them
+in the six lines of the performance guide; writes a trace file and a file of
+metrics; and tells how to see the traces in Jaeger. Nothing leaves this machine
+without --endpoint."""
 EPILOG = """\
 examples:
   ttstrace demo
-      writes ttstrace.jsonl and ttstrace.metrics.jsonl into the working directory;
-      what is in them already stays
+      writes ttstrace.jsonl and ttstrace.metrics.jsonl into the working
+      directory; what is in them already stays
   ttstrace demo --language ko
       the words around the figures in Korean
   ttstrace demo --endpoint http://localhost:4318
@@ -63,6 +64,7 @@ _JAEGER_PORT = 16686
 _EXAMPLE = "long"
 # The exporters themselves give up after 5 seconds.
 _SENDING_SECONDS = 10.0
+_LEAVING_SECONDS = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +97,7 @@ class _Spoken:
 
 def run(arguments: argparse.Namespace) -> int:
     require("demo", "demo", "rich", "hibari", "onnxruntime", "numpy")
-    from ttstrace.cli.arrival import deliver, spans_in
+    from ttstrace.cli.arrival import deliver, exporter_messages, spans_in
     from ttstrace.cli.demo_words import WORDS
     from ttstrace.cli.terminal import open_console
     from ttstrace.telemetry.destinations import resolve
@@ -104,21 +106,27 @@ def run(arguments: argparse.Namespace) -> int:
     words = WORDS[arguments.language]
     progress = open_console(sys.stderr)
     path = default_path() if arguments.file is None else arguments.file
+    if arguments.protocol and not arguments.endpoint:
+        raise UsageError(f"--protocol goes with --endpoint: add --endpoint {_ENDPOINT_EXAMPLE}", "ttstrace demo")
     try:
         resolve(arguments.endpoint, arguments.protocol, path)
     except ValueError as error:
         raise UsageError(str(error), "ttstrace demo") from None
     offset = os.path.getsize(path) if os.path.isfile(path) else 0
-    telemetry = _configure(path, arguments.endpoint, arguments.protocol)
-    file = str(telemetry.file)
-    try:
-        spoken, spans = _speak(words, progress)
-        with _waiting(progress, words.sending.format(endpoint=arguments.endpoint) if arguments.endpoint else ""):
-            arrival = deliver(telemetry, _SENDING_SECONDS)
-    except BaseException:
-        telemetry.shutdown(1.0)
-        raise
-    telemetry.shutdown()
+    with exporter_messages() as messages:
+        telemetry = _configure(path, arguments.endpoint, arguments.protocol)
+        file = str(telemetry.file)
+        try:
+            spoken, spans = _speak(words, progress)
+            with _waiting(progress, words.sending.format(endpoint=arguments.endpoint) if arguments.endpoint else ""):
+                arrival = deliver(telemetry, _SENDING_SECONDS, messages)
+        except BaseException as error:
+            telemetry.shutdown(_LEAVING_SECONDS)
+            if isinstance(error, KeyboardInterrupt):
+                _say(progress, words.stopped.format(file=_shown(file)))
+            raise
+        # A collector that did not answer is not waited for a second time.
+        telemetry.shutdown(_SENDING_SECONDS if arrival.complete else _LEAVING_SECONDS)
 
     missing = {_span_id(span) for span in spans} - spans_in(file, offset)
     if arguments.json:
@@ -148,7 +156,7 @@ def _configure(path: str, endpoint: str | None, protocol: str | None) -> Telemet
     try:
         telemetry = configure(SERVICE, file=path, endpoint=endpoint, protocol=protocol)
     except (ValueError, OSError) as error:
-        raise Failure(f"{error} (--file PATH names another file.)") from None
+        raise Failure(str(error).replace("file=...", "--file PATH")) from None
     finally:
         if said is None:
             del os.environ[CONSOLE_VARIABLE]
@@ -234,7 +242,7 @@ def _say(progress: Console, message: str, style: str = "", *, indent: int = 0) -
     text = Text(message, style)
     # Lines in a file are as long as they are; only a terminal's must fit.
     if progress.is_terminal:
-        progress.print(Padding(text, (0, 0, 0, indent)))
+        progress.print(Padding(text, (0, 0, 0, indent), expand=False))
     else:
         progress.print(" " * indent + message, soft_wrap=True)
 

@@ -33,6 +33,7 @@ class Words:
     sent: str
     metrics_refused: str
     page: str
+    stopped: str
 
 
 _EN = Words(
@@ -43,7 +44,7 @@ _EN = Words(
         "short": "The same words again: the voice is warm",
         "sentence": "A sentence",
         "long": "A long sentence",
-        "stream": "A paragraph as a stream, sentence by sentence, into a player that makes no sound",
+        "stream": "A paragraph as a stream, by the sentence, into a player without a sound",
         "application": "An application's own function with stages: its span, and hibari's inside it",
         "error": "No text at all (None): the error goes to the caller, and the span tells of it",
     },
@@ -74,11 +75,12 @@ _EN = Words(
         "tts.cold_start=true": "first calls of a voice",
         "error.type={error}": "what failed",
     },
-    no_jaeger="No Jaeger yet? One command starts one, with its page at http://localhost:16686 :",
+    no_jaeger="No Jaeger yet? This starts one, and its page is http://localhost:16686",
     sending="Sending to {endpoint}",
     sent="All {count} spans arrived at {endpoint}.",
     metrics_refused="It takes no metrics, as Jaeger does not: they are in {metrics}.",
     page="If that is a Jaeger on its usual ports, this is its page:",
+    stopped="\nStopped. Every call that had ended is in {file}.",
 )
 
 _KO = Words(
@@ -125,6 +127,7 @@ _KO = Words(
     sent="스팬 {count}개가 모두 {endpoint}에 도착했습니다.",
     metrics_refused="Jaeger처럼 메트릭은 받지 않는 곳입니다. 메트릭은 {metrics}에 있습니다.",
     page="Jaeger가 기본 포트로 떠 있다면 화면은 여기입니다:",
+    stopped="\n중단되었습니다. 끝난 호출은 모두 {file}에 있습니다.",
 )
 
 WORDS: Mapping[str, Words] = {"en": _EN, "ko": _KO}
