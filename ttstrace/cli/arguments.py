@@ -22,9 +22,9 @@ came, and what it cost in CPU and memory."""
 
 _EPILOG = """\
 examples:
-  ttstrace demo                    measure a small real voice, and see what you get
-  ttstrace demo --language ko      the same, explained in Korean
-  ttstrace demo --help             everything about one command
+  ttstrace demo                  measure a small real voice, see what you get
+  ttstrace demo --language ko    the same, explained in Korean
+  ttstrace demo --help           everything about one command
 
 exit status: 0 done, 1 failed, 2 called wrongly, 130 interrupted (Ctrl-C).
 Colours appear on a terminal only, and not where NO_COLOR is set."""
