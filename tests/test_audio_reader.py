@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tempfile
 from array import array
 from collections import UserDict
@@ -342,7 +343,8 @@ def test_open_files(tmp_path: Path) -> None:
         assert file.tell() == 3
     with tempfile.SpooledTemporaryFile() as spooled:
         spooled.write(path.read_bytes())
-        assert read(spooled).duration == 0.1
+        # Before Python 3.11 it does not say that it can seek, and what does not is not read.
+        assert read(spooled).duration == (0.1 if sys.version_info >= (3, 11) else None)
 
 
 def test_a_file_that_cannot_seek_is_not_read() -> None:
