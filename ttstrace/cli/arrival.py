@@ -47,7 +47,10 @@ class Arrival:
 
 @contextmanager
 def exporter_messages() -> Iterator[list[str]]:
-    """What the SDK's exporters log meanwhile, kept from the terminal."""
+    """What the SDK's exporters log meanwhile, kept from the terminal.
+
+    Where they did complain, their threads may do so once more while the process ends: that is kept from it, too.
+    """
     messages: list[str] = []
 
     class Keep(logging.Handler):
@@ -61,8 +64,9 @@ def exporter_messages() -> Iterator[list[str]]:
     try:
         yield messages
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+        if not messages:
+            logger.removeHandler(handler)
+            logger.propagate = propagate
 
 
 def deliver(telemetry: Telemetry, timeout: float, messages: Sequence[str]) -> Arrival:
@@ -80,15 +84,10 @@ def deliver(telemetry: Telemetry, timeout: float, messages: Sequence[str]) -> Ar
         # What is still under way is not counted as lost yet.
         reason = _reason(messages) or f"no answer within {timeout:g} s"
         return Arrival(spans=False, metrics=False, takes_metrics=True, reason=reason)
-    # The handle answers for everything at once; but a collector of spans alone, given all of them, did its job.
-    arrived = {
-        output.identity[0]: output.tally.all_arrived()
-        for output in telemetry._outputs
-        if telemetry.endpoint is not None and output.identity[2] == telemetry.endpoint
-    }
+    # A flush answers for everything at once; but a collector of spans alone, given all of them, did its job.
     return Arrival(
-        spans=arrived.get("traces", False),
-        metrics=arrived.get("metrics", False),
+        spans=telemetry.arrived("traces"),
+        metrics=telemetry.arrived("metrics"),
         takes_metrics=not any(_NOT_TAKEN.search(message) for message in messages),
         reason=_reason(messages),
     )

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Literal
 
 from ttstrace.lifecycle import drain
 from ttstrace.telemetry.delivery import EXIT_SECONDS, Output
@@ -78,6 +79,21 @@ class Telemetry:
             if thread.ident is not None:
                 thread.join(max(0.0, end - time.monotonic()))
         return len(answers) == len(outputs) and all(answers)
+
+    def arrived(self, signal: Literal["traces", "metrics"]) -> bool:
+        """Whether everything of one signal that was handed over so far arrived at the collector.
+
+        Many collectors take traces alone (Jaeger does): flushes then fail for the metrics' sake.
+
+        Returns:
+            False also without a collector, or where it is not sent that signal.
+        """
+        sent = [
+            output.tally.all_arrived()
+            for output in self._outputs
+            if self.endpoint is not None and output.identity[0] == signal and output.identity[2] == self.endpoint
+        ]
+        return bool(sent) and all(sent)
 
     def shutdown(self, timeout: float = EXIT_SECONDS) -> bool:
         """Send what is left and stop; touches nothing but what this ``configure()`` added.
