@@ -614,13 +614,18 @@ class Synthesis:
 
     def _read_result(self, result: object) -> AudioReader:
         """The audio of a result that came whole: in the result itself, or in the file that the call wrote."""
-        source = self.source
+        source, output = self.source, self._output
         reader = AudioReader(*source.format(result), onset=False)
-        output = self._output
         if output is not None and (result is None or isinstance(result, (str, os.PathLike))):
             output.read(reader)
         elif result is not None:
             reader.feed(source.audio(result))
+            if output is not None:
+                reader.finish()
+                if reader.duration is None:  # a status, timings: the result is not the audio, the file is
+                    written = AudioReader(*source.format(result), onset=False)
+                    if output.read(written):
+                        return written
         return reader
 
     def _producer(self, timeline: Timeline) -> Producer:
