@@ -33,7 +33,7 @@ _MISSING: Final = object()
 class Call:
     """One call, as callables given for options see it."""
 
-    __slots__ = ("_args", "_arguments", "_kwargs", "_remembered", "_target", "chunk", "instance", "result")
+    __slots__ = ("_args", "_arguments", "_kwargs", "_remembered", "_target", "chunk", "instance", "result", "returned")
 
     def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._target = target
@@ -47,6 +47,8 @@ class Call:
         """What the call returned; None before it did."""
         self.chunk: Any = None
         """The current chunk of a stream; None elsewhere."""
+        self.returned = False
+        """The backend is done. What was not known before (None) is asked for once more then."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -406,6 +408,7 @@ class CallSource(Source):
 
     def complete(self, synthesis: Synthesis, attributes: Attributes, result: object) -> None:
         call, target = self._call, self._target
+        call.returned = True
         if result is not None:
             call.result = result
         for name, option in self._open:
