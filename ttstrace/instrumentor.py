@@ -13,27 +13,31 @@ An integration is one class of declarations::
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.metadata
 import importlib.util
+import inspect
 import logging
 import os
 import sys
+import threading
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
 import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-from ttstrace.call import option_mapping, remember
+from ttstrace.call import Target, option_mapping, remember
 from ttstrace.decorator import Traced, trace
 from ttstrace.lifecycle import idle
 
 _log = logging.getLogger("ttstrace")
 
 _TARGETS_VARIABLE: Final = "TTSTRACE_TARGETS"
+_CONFIG_FILE_VARIABLE: Final = "OTEL_CONFIG_FILE"
 _GROUP: Final = "opentelemetry_instrumentor"
 _PREFIX: Final = "ttstrace_"
 _ABSENT: Final = object()
@@ -54,8 +58,13 @@ class Patch:
         option_mapping(options, path)
 
     def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
-        options = option_mapping({**defaults, **self.options}, self.path)
-        return trace(original, options, name=self.path.replace(":", "."), patched=True)
+        options = {**defaults, **self.options}
+        if type(original) is Traced:
+            # Traced already, by its integration or by the decorator: one span, with what either knows of it.
+            known = vars(original._self_target.options)
+            options = {**known, **options}
+            original = original.__wrapped__
+        return trace(original, option_mapping(options, self.path), name=self.path.replace(":", "."), patched=True)
 
 
 class Remembered(Patch):
@@ -65,22 +74,24 @@ class Remembered(Patch):
     """
 
     def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
-        traced = trace(original, option_mapping({}, self.path), patched=True)
-        target = traced._self_target
+        return _Remembering(original, Target(original, option_mapping({}, self.path), patched=True))
 
+
+class _Remembering(Traced):
+    """The callable itself, with a call whose arguments are remembered."""
+
+    def __init__(self, function: Any, target: Target) -> None:
         def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             result = wrapped(*args, **kwargs)
             try:
                 if target.enabled and not idle():
                     remember(instance, target.bind(instance, args, kwargs))
             except Exception:  # an object that cannot be weakly referenced remembers nothing
-                _log.debug("cannot remember what %s was given", self.path)
+                _log.debug("cannot remember what %s was given", target.function)
             return result
 
-        wrapper = Traced.__new__(Traced)
-        wrapt.FunctionWrapper.__init__(wrapper, original, call)
-        wrapper._self_target = target
-        return wrapper
+        wrapt.FunctionWrapper.__init__(self, function, call)
+        self._self_target = target
 
 
 def parse_path(path: str) -> tuple[str, str, str]:
@@ -103,27 +114,34 @@ def parse_path(path: str) -> tuple[str, str, str]:
 class _Applied:
     """One patch in place, and what stood there before."""
 
-    __slots__ = ("_attribute", "_before", "_owner", "_wrapper")
+    __slots__ = ("_attribute", "_before", "_owner", "_removed", "_wrapper")
 
     def __init__(self, owner: Any, attribute: str, wrap: Callable[[Any], Any]) -> None:
         self._owner = owner
         self._attribute = attribute
+        self._removed = False
         # What the owner itself holds, not what lookup gives: a classmethod stays one, an inherited method is no entry.
         self._before = vars(owner).get(attribute, _ABSENT)
         original = self._before
         if original is _ABSENT:
-            original = getattr(owner, attribute)
+            original = inspect.getattr_static(owner, attribute, None) or getattr(owner, attribute)
         self._wrapper = wrap(original)
+        self._wrapper._self_applied = self
         setattr(owner, attribute, self._wrapper)
 
     def remove(self) -> None:
         # Disabled in any case: where somebody else has patched over it, theirs stays, and calls pass through ours.
         self._wrapper._self_target.enabled = False
+        self._removed = True
         if vars(self._owner).get(self._attribute) is self._wrapper:
-            if self._before is _ABSENT:
+            before = self._before
+            # A patch of ours below, which could not be taken off while this one was over it, goes with it.
+            while isinstance(before, Traced) and (below := getattr(before, "_self_applied", None)) and below._removed:
+                before = below._before
+            if before is _ABSENT:
                 delattr(self._owner, self._attribute)
             else:
-                setattr(self._owner, self._attribute, self._before)
+                setattr(self._owner, self._attribute, before)
 
 
 class Patches:
@@ -131,21 +149,21 @@ class Patches:
 
     def __init__(self) -> None:
         self._applied: list[_Applied] = []
-        self._active = False
+        self._active = True
 
-    def apply(self, patches: Collection[Patch], defaults: Mapping[str, Any]) -> None:
+    def apply(self, patches: Iterable[Patch], defaults: Mapping[str, Any]) -> None:
         """Put on.
 
         Raises:
             AttributeError: a module that is imported already has no such callable.
+            TypeError: what it has is no function.
         """
-        self._active = True
         for patch in patches:
-            if patch.module in sys.modules:
-                self._put_on(sys.modules[patch.module], patch, defaults)
+            module = sys.modules.get(patch.module)
+            if module is not None:
+                self._put_on(module, patch, defaults)
             else:
-                # A hook cannot be taken back: it looks whether it is still wanted.
-                wrapt.register_post_import_hook(self._when_imported(patch, defaults), patch.module)
+                wrapt.register_post_import_hook(self._late(patch, defaults), patch.module)
 
     def remove(self) -> None:
         """Take off; what is imported later is not patched."""
@@ -154,8 +172,8 @@ class Patches:
         for each in reversed(applied):
             each.remove()
 
-    def _when_imported(self, patch: Patch, defaults: Mapping[str, Any]) -> Callable[[ModuleType], None]:
-        wanted = weakref.ref(self)
+    def _late(self, patch: Patch, defaults: Mapping[str, Any]) -> Callable[[ModuleType], None]:
+        wanted = weakref.ref(self)  # a hook cannot be taken back: it looks whether it is still wanted
 
         def imported(module: ModuleType) -> None:
             patches = wanted()
@@ -178,12 +196,19 @@ class Patches:
 
 # --- integrations ------------------------------------------------------------------------------------------------
 
+_lock = threading.RLock()
+# By class, not on the instance: BaseInstrumentor is a singleton whose `__init__` runs again with every call of it.
+_patches: dict[type[TTSInstrumentor], Patches] = {}
+_warned: set[type[TTSInstrumentor]] = set()
+_paths: dict[str, Patches] = {}
+_target_paths: list[str] = []
+
 
 class TTSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Base of all integrations: a subclass declares, this class does."""
 
     name: ClassVar[str]
-    """What `instrument()` knows it by."""
+    """What `instrument()` knows it by; its entry point is `ttstrace_` and this."""
     package: ClassVar[str]
     """The distribution to install."""
     versions: ClassVar[str] = ""
@@ -207,39 +232,58 @@ class TTSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
         `opentelemetry-instrument` checks the dependencies of the whole distribution only, and skips this check by
         `skip_dep_check`: it is made here all the same. A second call does nothing.
+
+        Args:
+            options: over the `defaults`; `enabled=False` leaves the package alone.
+
+        Raises:
+            AttributeError, TypeError: the package has no such callable, or an option is unknown. Not from
+                `opentelemetry-instrument`, which would leave out everybody's instrumentation that comes after.
         """
-        options.pop("skip_dep_check", None)
-        if self.is_instrumented_by_opentelemetry:
-            _log.debug("%s is traced already", self.name)
-            return
+        automatic = options.pop("skip_dep_check", False)
+        options.pop("raise_exception_on_conflict", None)
+        with _lock:
+            if self.is_instrumented_by_opentelemetry:
+                _log.debug("%s is traced already", self.name)
+                return
+            try:
+                enabled = options.pop("enabled", True) and not (automatic and _disabled_by_file(_PREFIX + self.name))
+                if enabled and self._is_supported():
+                    super().instrument(skip_dep_check=True, **options)
+            except Exception as error:
+                if not automatic:
+                    raise
+                _log.warning("%s is not traced: %s", self.name, error)
+
+    def _is_supported(self) -> bool:
         version = self.installed_version()
         if version is None:
             _log.debug("%s is not traced: %s is not installed", self.name, self.package)
-            return
-        if not Requirement(f"{self.package} {self.versions}").specifier.contains(version, prereleases=True):
+            return False
+        if SpecifierSet(self.versions).contains(version, prereleases=True):
+            return True
+        if type(self) not in _warned:
+            _warned.add(type(self))
             _log.warning(
                 "%s is not traced: version %s is installed, known to work is %s", self.package, version, self.versions
             )
-            return
-        super().instrument(skip_dep_check=True, **options)
+        return False
 
     def _instrument(self, **options: Any) -> None:
-        applied = _patches[type(self)] = Patches()
+        option_mapping(options, self.name)
+        applied = Patches()
         try:
             applied.apply(self.patches, {**self.defaults, **options})
-        except Exception as error:
+        except BaseException:
             applied.remove()
-            _log.warning("%s is not traced: %s", self.name, error)
             raise
+        _patches[type(self)] = applied
 
     def _uninstrument(self, **options: Any) -> None:
-        applied = _patches.pop(type(self), None)
-        if applied is not None:
-            applied.remove()
-
-
-# By class, not on the instance: BaseInstrumentor is a singleton whose `__init__` runs again with every call of it.
-_patches: dict[type[TTSInstrumentor], Patches] = {}
+        with _lock:
+            applied = _patches.pop(type(self), None)
+            if applied is not None:
+                applied.remove()
 
 
 class TargetsInstrumentor(TTSInstrumentor):
@@ -249,40 +293,62 @@ class TargetsInstrumentor(TTSInstrumentor):
     package = "ttstrace"
 
     def _instrument(self, **options: Any) -> None:
-        for path in os.environ.get(_TARGETS_VARIABLE, "").split(","):
-            if path.strip():
+        super()._instrument(**options)
+        for each in os.environ.get(_TARGETS_VARIABLE, "").split(","):
+            path = each.strip()
+            if path and path not in _paths:
                 try:
-                    _instrument_path(path.strip(), options)
+                    _instrument_path(path, _checked(path, options))
+                    _target_paths.append(path)
                 except Exception as error:
                     _log.warning("%s: %s", _TARGETS_VARIABLE, error)
 
     def _uninstrument(self, **options: Any) -> None:
-        for path in list(_paths):
-            _paths.pop(path).remove()
+        super()._uninstrument(**options)
+        while _target_paths:
+            _uninstrument_path(_target_paths.pop())
 
 
-_paths: dict[str, Patches] = {}
+def _disabled_by_file(entry_point: str) -> bool:
+    """Whether the file of the declarative configuration says `enabled: false`, which `opentelemetry-instrument`, as
+    it comes by after the file was applied, does not look at."""
+    path = os.environ.get(_CONFIG_FILE_VARIABLE, "")
+    return path != "" and entry_point in _disabled_in(path)
 
 
-def _instrument_path(path: str, options: Mapping[str, Any]) -> None:
+@functools.lru_cache(maxsize=1)
+def _disabled_in(path: str) -> frozenset[str]:
+    try:
+        from opentelemetry.configuration import load_config_file
+
+        configured: Any = load_config_file(path).instrumentation_development
+        python = configured.python.items()
+        return frozenset(name for name, options in python if options and options.get("enabled") is False)
+    except Exception:  # no such section; what else is wrong with the file, others have said
+        return frozenset()
+
+
+def _checked(path: str, options: Mapping[str, Any]) -> Patch:
     patch = Patch(path, **options)
-    if path in _paths:
-        return
     package = patch.module.partition(".")[0]
     if package not in sys.modules and importlib.util.find_spec(package) is None:
         raise ModuleNotFoundError(f"{path}: there is no module {package!r} here; is it installed, and spelled right?")
-    applied = Patches()
-    try:
-        applied.apply((patch,), {})
-    except AttributeError as error:
-        raise AttributeError(f"{path}: {error}") from None
-    _paths[path] = applied
+    return patch
 
 
 def _integrations() -> dict[str, Any]:
     """The installed integrations by name, as entry points: nothing is imported before it is wanted."""
     found = importlib.metadata.entry_points(group=_GROUP)
     return {each.name.removeprefix(_PREFIX): each for each in found if each.name.startswith(_PREFIX)}
+
+
+def _unknown(name: str, known: Collection[str]) -> ValueError:
+    backends = sorted(set(known) - {TargetsInstrumentor.name})
+    near = difflib.get_close_matches(name.lower(), backends, 3, 0.4) or backends
+    return ValueError(
+        f"there is no integration {name!r}; did you mean {' or '.join(map(repr, near))}? "
+        "Any callable can be traced by its path: package.module:Class.method"
+    )
 
 
 def instrument(*names: str, **options: Any) -> list[str]:
@@ -300,51 +366,88 @@ def instrument(*names: str, **options: Any) -> list[str]:
         ValueError: a name that is not known, with the nearest that are; a path of another form.
         ModuleNotFoundError: a backend that was named is not installed, with the `pip install` line.
         AttributeError: a path's module has no such callable.
-        TypeError: an unknown option.
+        TypeError: an unknown option, or a path to something that is no function. Whatever is raised, nothing is
+            patched.
     """
     known = _integrations()
-    paths = [name for name in names if ":" in name]
-    backends = [name for name in names if ":" not in name]
-    if options and not paths:
+    names = tuple(dict.fromkeys(names))
+    if options and not any(":" in name for name in names):
         raise TypeError(f"options ({', '.join(options)}) go with a callable's path: package.module:Class.method")
-    for name in backends:  # everything is checked before anything is patched
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 3, 0.4) or sorted(set(known) - {"targets"})
-            raise ValueError(
-                f"there is no integration {name!r}; did you mean {' or '.join(map(repr, near))}? "
-                "Any callable can be traced by its path: package.module:Class.method"
-            )
-        if known[name].load()().installed_version() is None:
-            raise ModuleNotFoundError(f"{name} is not installed: pip install {known[name].load().package}")
-    for path in paths:
-        Patch(path, **options)
-    traced = []
-    for name in backends or ([] if paths else sorted(known)):
-        instrumentor = known[name].load()()
+    if not names:
+        return _instrument_all(known)
+    wanted: dict[str, Any] = {}
+    for name in names:  # everything is checked before anything is patched
+        if ":" in name:
+            wanted[name] = _checked(name, options)
+        elif name not in known:
+            raise _unknown(name, known)
+        else:
+            wanted[name] = instrumentor = known[name].load()()
+            if instrumentor.installed_version() is None:
+                raise ModuleNotFoundError(f"{name} is not installed: pip install {instrumentor.package}")
+    traced: list[str] = []
+    fresh: list[str] = []
+    with _lock:
         try:
+            for name, each in wanted.items():
+                if isinstance(each, Patch):
+                    if name not in _paths:
+                        _instrument_path(name, each)
+                        fresh.append(name)
+                elif not each.is_instrumented_by_opentelemetry:
+                    each.instrument()
+                    if not each.is_instrumented_by_opentelemetry:
+                        continue  # said in the log: a version that is not known to work
+                    fresh.append(name)
+                traced.append(name)
+        except BaseException:
+            if fresh:
+                uninstrument(*fresh)
+            raise
+    return traced
+
+
+def _instrument_all(known: Mapping[str, Any]) -> list[str]:
+    traced = []
+    for name in sorted(known):
+        try:
+            instrumentor = known[name].load()()
             instrumentor.instrument()
-        except Exception:  # said in the log already; another backend's patches are none the worse for it
-            if backends:
-                raise
-        if instrumentor.is_instrumented_by_opentelemetry and name != "targets":
+        except Exception as error:  # another backend's patches are none the worse for it
+            _log.warning("%s is not traced: %s", name, error)
+            continue
+        if instrumentor.is_instrumented_by_opentelemetry and name != TargetsInstrumentor.name:
             traced.append(name)
-    for path in paths:
-        _instrument_path(path, options)
-    return traced + (paths if names else sorted(_paths))
+    return traced + sorted(_paths)
+
+
+def _instrument_path(path: str, patch: Patch) -> None:
+    applied = Patches()
+    try:
+        applied.apply([patch], {})
+    except AttributeError as error:
+        raise AttributeError(f"{path}: {error}") from None
+    _paths[path] = applied
+
+
+def _uninstrument_path(path: str) -> None:
+    if (applied := _paths.pop(path, None)) is not None:
+        applied.remove()
 
 
 def uninstrument(*names: str) -> None:
-    """Put every original back; of the named backends and paths, or of all."""
-    known = _integrations()
-    for name in names or (*known, *list(_paths)):
-        if ":" in name:
-            applied = _paths.pop(name, None)
-            if applied is not None:
-                applied.remove()
-        elif name in known:
-            instrumentor = known[name].load()()
-            if instrumentor.is_instrumented_by_opentelemetry:
-                instrumentor.uninstrument()
-        else:
-            near = difflib.get_close_matches(name, known, 3, 0.4)
-            raise ValueError(f"there is no integration {name!r}; did you mean {' or '.join(map(repr, near or known))}?")
+    """Put every original back; of the named backends and paths, or of all.
+
+    Raises:
+        ValueError: a name that is not known, with the nearest that are.
+    """
+    known = _integrations() if names else {}
+    for name in names:
+        if ":" not in name and name not in known:
+            raise _unknown(name, known)
+    with _lock:
+        for path in names or tuple(_paths):
+            _uninstrument_path(path)
+        for instrumentor in tuple(_patches):
+            if not names or instrumentor.name in names:
+                instrumentor().uninstrument()

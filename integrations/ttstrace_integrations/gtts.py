@@ -1,6 +1,13 @@
 """gTTS: Google Translate's speech, as a lazy generator of MP3 pieces, one request per 100 characters."""
 
+from urllib.parse import SplitResult, urlsplit
+
+from ttstrace.call import Call
 from ttstrace.instrumentor import Patch, TTSInstrumentor
+
+
+def _server(call: Call) -> SplitResult:
+    return urlsplit(f"https://translate.google.{call.instance.tld}")
 
 
 class GTTSInstrumentor(TTSInstrumentor):
@@ -10,10 +17,13 @@ class GTTSInstrumentor(TTSInstrumentor):
     defaults = {
         "provider": "gtts",
         "remote": True,
-        "producer": "push",
+        # Remote, but nothing goes on between the pulls: the next request is sent when the next piece is asked for,
+        # and its answer is read to the end before the piece is handed on.
+        "producer": "pull",
         "text": lambda call: call.instance.text,
         "language": lambda call: call.instance.lang,
-        "server_address": lambda call: f"translate.google.{call.instance.tld}",
+        "server_address": lambda call: _server(call).hostname,
+        "server_port": lambda call: _server(call).port or 443,
         "format": "mp3",
     }
     # Each calls the next; the outermost is the synthesis.
