@@ -1,0 +1,1 @@
+"""What `instrument()` patches, when, and that it comes off without a trace."""
