@@ -1,0 +1,53 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ttstrace import semconv
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+SCRIPTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+LINE = re.compile(
+    r"^\d[\d.]* s -> \d[\d.]* s  RTF \d[\d.]*  .* ch  cpu \d+ %  peak \d+ MB \(\+\d+\) .*trace [0-9a-f]{8}$"
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=["decorate", "instrument", "by-hand"])
+def test_scripts_run_as_they_stand(script: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TTSTRACE_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**environment, "TTSTRACE_CONSOLE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert LINE.match(line), line
+    spans = [json.loads(each) for each in (tmp_path / "ttstrace.jsonl").read_text().splitlines()]
+    assert len(spans) == 1
+    assert "resourceMetrics" in (tmp_path / "ttstrace.metrics.jsonl").read_text()
+
+
+def test_example_lines_have_the_form_of_the_real_ones() -> None:
+    lines = [line for line in README.splitlines() if re.match(r"\d[\d.]* s -> ", line)]
+    assert len(lines) == 4
+    for line in lines:
+        assert LINE.match(line), line
+
+
+def test_every_name_is_a_real_one() -> None:
+    known = {*semconv.ATTRIBUTES, *semconv.METRICS, *semconv.EVENTS, semconv.TTS_STAGE_DURATION + "<name>"}
+    named = set(re.findall(r"`((?:tts|gen_ai|error|server)\.[a-z_.]+(?:<name>)?)", README))
+    assert len(named) > 40
+    assert named <= known, named - known
