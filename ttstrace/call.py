@@ -110,7 +110,7 @@ class Options:
     remote: bool = False
     """A service elsewhere does the work (literal)."""
     plays: Option = False
-    """The backend plays the sound itself: the time is playback's."""
+    """The backend plays the sound itself, or returns before it is done: the call's time is not the synthesis's."""
     output: Option = None
     """Where the audio is written, if not to an argument that is named as such."""
     weights: Option = None

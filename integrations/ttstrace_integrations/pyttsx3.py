@@ -32,6 +32,13 @@ def _file(call: Call) -> str | None:
     return spoken[0][1] if len(spoken) == 1 else None
 
 
+def _is_not_timed(call: Call) -> bool:
+    """What is played takes playback's time. And espeak works in a thread of its own, for which the first run of an
+    engine's loop does not wait."""
+    played = any(file is None for _, file in _utterances(call))
+    return played or getattr(call.instance.proxy._driver, "_speaking", False) is True
+
+
 class Pyttsx3Instrumentor(TTSInstrumentor):
     name = "pyttsx3"
     package = "pyttsx3"
@@ -45,7 +52,7 @@ class Pyttsx3Instrumentor(TTSInstrumentor):
         "device": "cpu",
         "text": lambda call: "".join(text for text, _ in _utterances(call)),
         "output": _file,
-        "plays": lambda call: any(file is None for _, file in _utterances(call)),
+        "plays": _is_not_timed,
     }
     patches = (
         Remembered("pyttsx3.engine:Engine.say"),
