@@ -135,6 +135,9 @@ def test_any_callable_by_its_path(spans: Spans, acme: str, attribute: str, impor
     audio = getattr(module.Engine(), attribute)("Hello")
     if attribute == "made":
         assert audio[0] == "Engine"
+        assert type("Derived", (module.Engine,), {}).made("Hello")[0] == "Derived"
+        spans.clear()
+        module.Engine.made("Hello")
         audio = audio[1]
     found = spans.attributes()
     assert found[semconv.TTS_INPUT_CHARACTERS] == 5

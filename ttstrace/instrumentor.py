@@ -21,7 +21,6 @@ import logging
 import os
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, Final
@@ -173,13 +172,10 @@ class Patches:
             each.remove()
 
     def _late(self, patch: Patch, defaults: Mapping[str, Any]) -> Callable[[ModuleType], None]:
-        wanted = weakref.ref(self)  # a hook cannot be taken back: it looks whether it is still wanted
-
         def imported(module: ModuleType) -> None:
-            patches = wanted()
-            if patches is not None and patches._active:
+            if self._active:  # a hook cannot be taken back: it looks whether it is still wanted
                 try:
-                    patches._put_on(module, patch, defaults)
+                    self._put_on(module, patch, defaults)
                 except Exception as error:
                     _log.warning("%s is not traced: %s", patch.path, error)
 
