@@ -19,7 +19,7 @@ class Concurrency:
     At most as many numbers are kept as were ever open at once.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_counts", "_deferred", "_first", "_lock", "_open")
+    __slots__ = ("__weakref__", "_busy", "_counts", "_deferred", "_first", "_lock", "_open", "_watched")
 
     def __init__(self) -> None:
         self._counts = SuffixMaximum()
@@ -27,30 +27,27 @@ class Concurrency:
         _all.add(self)
 
     def _begin(self) -> None:
-        # Re-entrant, as a signal handler or a finalizer may come in on a thread that is in here; it then
-        # finds this busy, and its change of the count is deferred.
+        # Re-entrant, as a signal handler or a finalizer may come in on a thread that is in here; it then finds
+        # this busy, and what it would note is deferred.
         self._lock = threading.RLock()
         self._busy = False
         self._deferred: list[int] = []
-        self._open = 0
+        self._watched = False  # somebody observes who is not counted, and may be there before the first that is
+        # The count is a list's length: its methods are atomic, where `+= 1` would be several steps that a signal
+        # handler or another thread may come between.
+        self._open: list[None] = []
         # Positions go on through a fork, so that a token tells by itself whether it is this process's.
         self._first = self._counts.position()
 
     def enter(self) -> int:
         """One more is open. Returns the token to leave with."""
-        with self._lock:
-            if self._busy:
-                self._deferred.append(1)
-                return self._counts.position()
-            try:
-                self._busy = True
-                if self._deferred:
-                    self._catch_up()
-                now_open = self._open + 1
-                token = self._counts.push(now_open)
-                self._open = now_open
-            finally:
-                self._busy = False
+        # Taken first: whoever enters from here on is counted after it.
+        token = self._counts.position()
+        now_open = self._open
+        now_open.append(None)
+        count = len(now_open)
+        if count > 1 or self._watched:  # alone, it need not be told to anybody
+            self._note(count)
         return token
 
     def leave(self, token: int) -> int:
@@ -60,49 +57,38 @@ class Concurrency:
             The most that were open at once since the token's :meth:`enter`, itself included; 0, as
             unknown, for a token that came through a fork.
         """
-        with self._lock:
-            if token < self._first:
-                return 0
-            if self._busy:
-                most = max(self._counts.since(token), self._open + sum(self._deferred))
-                self._deferred.append(-1)
-                return most
-            try:
-                self._busy = True
-                if self._deferred:
-                    self._catch_up()
-                most = self._counts.since(token)
-                self._open -= 1
-            finally:
-                self._busy = False
+        if token < self._first:
+            return 0
+        most = self.seen(token) or 1
+        if self._open:
+            self._open.pop()
         return most
 
     def observe(self) -> int:
         """Watch without being counted. Returns the token for :meth:`seen`; there is nothing to close."""
-        with self._lock:
-            if self._busy:
-                self._deferred.append(0)
-                return self._counts.position()
-            try:
-                self._busy = True
-                if self._deferred:
-                    self._catch_up()
-                return self._counts.push(self._open)
-            finally:
-                self._busy = False
+        token = self._counts.position()
+        self._watched = True
+        self._note(len(self._open))
+        return token
 
     def seen(self, token: int) -> int:
         """The most that were open since the token was given; 0 for a token that came through a fork."""
-        if token < self._first:
+        if token < self._first or (token == self._counts.position() and not self._deferred):
             return 0
         with self._lock:
-            return max(self._counts.since(token), self._open + sum(self._deferred))
+            return max(self._counts.since(token), *self._deferred, 0)
 
-    def _catch_up(self) -> None:
-        """Count what came in while this was busy."""
-        while self._deferred:
-            self._open += self._deferred.pop(0)
-            self._counts.push(self._open)
+    def _note(self, count: int) -> None:
+        with self._lock:
+            self._deferred.append(count)
+            # Looked at again once it is not busy any more: something may have come in before that was seen.
+            while self._deferred and not self._busy:
+                try:
+                    self._busy = True
+                    while self._deferred:
+                        self._counts.push(self._deferred.pop(0))
+                finally:
+                    self._busy = False
 
 
 _all: WeakSet[Concurrency] = WeakSet()
