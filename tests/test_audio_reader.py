@@ -18,7 +18,7 @@ from audio_samples import RATE, facts, pcm16, pieces, read, tone, wav
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttstrace.audio import AudioReader
+from ttstrace.audio import AudioReader, whole_array
 from ttstrace.audio.arrays import shape_of
 
 N = 2400
@@ -411,3 +411,22 @@ def test_any_value(value: object) -> None:
     seconds = reader.feed(value)
     reader.finish()
     assert seconds is None or seconds >= 0.0
+
+
+@pytest.mark.parametrize(
+    "dtype", ["i1", "u1", "<i2", ">i2", "u2", "i4", "u4", "i8", "f2", "f4", ">f4", "f8", "?", "c8", "O"]
+)
+@pytest.mark.parametrize("shape", [(0,), (1,), (2400,), (1, 2400), (2, 2400), (2400, 2), (3, 4, 5), ()])
+@pytest.mark.parametrize("rate", [None, RATE])
+def test_the_short_way_for_whole_arrays_says_what_the_reader_says(
+    dtype: str, shape: tuple[int, ...], rate: int | None
+) -> None:
+    array = np.zeros(shape, dtype)
+    short = whole_array(array, rate)
+    reader = AudioReader(rate, onset=False)
+    reader.feed(array)
+    reader.finish()
+    if short is not None:
+        assert short == (reader.duration, reader.sample_rate, reader.channels, reader.format, reader.size)
+    else:
+        assert len(shape) != 1 or dtype in ("u1", "?", "c8", "O")

@@ -156,6 +156,7 @@ class Target(Operation):
         "_var_keyword",
         "_var_positional",
         "enabled",
+        "fixed_format",
         "options",
     )
 
@@ -182,6 +183,13 @@ class Target(Operation):
         self.options = options
         self.enabled = True
         self._asked = tuple(asked)
+        self.asks = bool(asked)
+        self.picks = options.audio is not None
+        self.plays = callable(options.plays) or bool(options.plays)
+        self.fixed_format: tuple[int | None, str | None] | None = None
+        """Rate and format, where the options say them once and for all."""
+        if options.sample_rate is not None and not callable(options.sample_rate) and not callable(options.format):
+            self.fixed_format = (sample_rate_of(options.sample_rate), options.format)
         self._read_signature(function, plain)
 
     def _read_signature(self, function: Any, plain: Any) -> None:
@@ -208,6 +216,7 @@ class Target(Operation):
         self._text_names = known(_TEXT_ARGUMENTS)
         self._rate_names = known(_RATE_ARGUMENTS)
         self._output_names = known(OUTPUT_ARGUMENTS)
+        self.writes = bool(self._output_names) or self.options.output is not None
         text = self.options.text
         if isinstance(text, str):
             if not known((text,)):
@@ -283,7 +292,7 @@ class CallSource(Source):
         """The arguments to call with: as given, but for a text that arrives in pieces, which is counted on its way."""
         call = self._call
         text = self._text = self._find_text()
-        if not (hasattr(text, "__next__") or hasattr(text, "__anext__")):
+        if type(text) is str or not (hasattr(text, "__next__") or hasattr(text, "__anext__")):
             return call._args, call._kwargs
         counted = count_pieces(synthesis, text)
         args = tuple(counted if each is text else each for each in call._args)
@@ -301,20 +310,20 @@ class CallSource(Source):
 
     # --- before the backend runs ---
 
-    def begin(self, synthesis: Synthesis, attributes: Attributes) -> None:
-        target = self._target
-        if target._asked:
-            open_: list[tuple[str, Callable[[Call], Any]]] = []
-            for name, option in target._asked:
-                try:
-                    value = option(self._call)
-                except Exception:  # it may need the result: it is asked again when that is there
-                    value = None
-                if value is None:
-                    open_.append((name, option))
-                else:
-                    add_known(attributes, name, value)
-            self._open = tuple(open_)
+    def begin(self, samplable: Attributes, attributes: Attributes) -> None:
+        still_open: list[tuple[str, Callable[[Call], Any]]] = []
+        for name, option in self._target._asked:
+            try:
+                value = option(self._call)
+            except Exception:  # it may need the result: it is asked again when that is there
+                value = None
+            if value is None:
+                still_open.append((name, option))
+            else:
+                add_known(samplable if name in ("provider", "model") else attributes, name, value)
+        self._open = tuple(still_open)
+
+    def read_text(self, synthesis: Synthesis) -> None:
         text = self._text
         if isinstance(text, str):
             synthesis.take_text(text)
@@ -330,7 +339,7 @@ class CallSource(Source):
         instance, args, kwargs = call.instance, call._args, call._kwargs
         for name in target._text_names:
             value = target.argument(name, instance, args, kwargs)
-            if value is not _MISSING and is_text(value):
+            if type(value) is str or (value is not _MISSING and is_text(value)):
                 return value
         if option is not None:
             return None
@@ -369,6 +378,8 @@ class CallSource(Source):
 
     def format(self, chunk: object) -> tuple[int | None, str | None]:
         target, call = self._target, self._call
+        if target.fixed_format is not None:
+            return target.fixed_format
         options = target.options
         if call.result is None:
             call.chunk = chunk
@@ -406,7 +417,7 @@ class CallSource(Source):
 
     # --- when the backend is done ---
 
-    def complete(self, synthesis: Synthesis, attributes: Attributes, result: object) -> None:
+    def complete(self, attributes: Attributes, result: object) -> None:
         call, target = self._call, self._target
         call.returned = True
         if result is not None:

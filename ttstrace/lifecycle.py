@@ -25,7 +25,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 
 from ttstrace import semconv
 from ttstrace._version import __version__
-from ttstrace.audio import AudioReader, OutputFile
+from ttstrace.audio import AudioReader, OutputFile, Whole, whole_array
 from ttstrace.metrics import Instruments, instruments
 from ttstrace.monitor import Concurrency, Usage, Window, close_window, discard_window, open_window, rtf_grade
 from ttstrace.timeline import Producer, Timeline
@@ -77,18 +77,31 @@ def report(error: BaseException) -> None:
 
 _tracer: Tracer | None = None
 _tracer_provider: TracerProvider | None = None
+_sampler_looks = True
 
 
 def tracer() -> Tracer | None:
     """The tracer of the TracerProvider that is set now; None while there is only the API's own."""
-    global _tracer, _tracer_provider
+    global _tracer, _tracer_provider, _sampler_looks
     provider = trace.get_tracer_provider()
     if provider is not _tracer_provider:
         made = None
         if not type(provider).__module__.startswith("opentelemetry.trace"):
             made = provider.get_tracer(semconv.SCOPE, __version__)
+        _sampler_looks = _looks_at_attributes(getattr(provider, "sampler", None))
         _tracer, _tracer_provider = made, provider
     return _tracer
+
+
+def _looks_at_attributes(sampler: object) -> bool:
+    """Whether a sampler may go by a span's first attributes. The SDK's own do not, and then the attributes are cheaper
+    set at the end."""
+    if type(sampler).__module__ != "opentelemetry.sdk.trace.sampling":
+        return True
+    name = type(sampler).__name__
+    if name.startswith("ParentBased"):
+        return _looks_at_attributes(getattr(sampler, "_root", None))
+    return name not in ("StaticSampler", "TraceIdRatioBased")
 
 
 def idle() -> bool:
@@ -104,7 +117,7 @@ def running(context: Context) -> Synthesis | None:
 
 def suppressed(context: Context) -> bool:
     """Whether instrumentation is suppressed in this context."""
-    return any(key in context and context[key] for key in _SUPPRESS)
+    return bool(context) and bool(context.get(_SUPPRESS[0]) or context.get(_SUPPRESS[1]))
 
 
 # --- process-wide state ------------------------------------------------------------------------------------------
@@ -173,10 +186,17 @@ def is_cold(model: object) -> bool | None:
 # --- one synthesis -----------------------------------------------------------------------------------------------
 
 
+_UNKNOWN_AUDIO: Final = Whole(None, None, None, None, None)
+_SAMPLABLE: Final = frozenset((semconv.GEN_AI_PROVIDER_NAME, semconv.GEN_AI_REQUEST_MODEL))
+
+
 class Operation:
     """What all syntheses of one callable have in common, known before the first."""
 
-    __slots__ = ("__weakref__", "attributes", "function", "kind", "patched", "producer", "remote")
+    __slots__ = (
+        "__weakref__", "asks", "attributes", "function", "kind", "name", "patched", "picks", "plays", "producer",
+        "remote", "samplable", "writes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -192,11 +212,28 @@ class Operation:
         self.kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
         self.producer = producer
         self.patched = patched
-        self.attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION}
-        self.attributes.update(attributes or {})
-        self.attributes[semconv.GEN_AI_OUTPUT_TYPE] = semconv.OUTPUT_TYPE_SPEECH
+        attributes = attributes or {}
+        # What a sampler may go by is there when the span starts; all else is set at its end, at once.
+        self.samplable: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION}
+        for name in attributes.keys() & _SAMPLABLE:
+            self.samplable[name] = attributes.pop(name)
+        self.attributes: Attributes = {semconv.GEN_AI_OUTPUT_TYPE: semconv.OUTPUT_TYPE_SPEECH, **attributes}
         if function:
             self.attributes[semconv.CODE_FUNCTION_NAME] = encodable(function)
+        self.name = self.name_with(self.samplable.get(semconv.GEN_AI_REQUEST_MODEL))
+        # Which questions its sources have an answer to: the others are not asked at every call.
+        self.asks = False
+        """Some facts are to be asked for before the backend runs."""
+        self.picks = False
+        """The audio is to be picked out of results and chunks."""
+        self.writes = False
+        """The backend may write its audio somewhere."""
+        self.plays = False
+        """The backend may play its audio itself."""
+
+    def name_with(self, model: str | None) -> str:
+        """The span's name."""
+        return f"{semconv.OPERATION} {model or self.function}".rstrip()
 
 
 class Source:
@@ -223,8 +260,11 @@ class Source:
         """Whether the backend plays the sound itself: then the time is playback's."""
         return False
 
-    def begin(self, synthesis: Synthesis, attributes: Attributes) -> None:
-        """Add what is known before the backend runs."""
+    def begin(self, samplable: Attributes, attributes: Attributes) -> None:
+        """Add what is known before the backend runs: provider and model to the first, all else to the second."""
+
+    def read_text(self, synthesis: Synthesis) -> None:
+        """Tell the synthesis its text, as far as that is there."""
 
     def format(self, chunk: object) -> tuple[int | None, str | None]:
         """The sample rate and the format of raw audio, as far as the program says them."""
@@ -234,7 +274,7 @@ class Source:
         """Where the audio is in a result or a chunk."""
         return value
 
-    def complete(self, synthesis: Synthesis, attributes: Attributes, result: object) -> None:
+    def complete(self, attributes: Attributes, result: object) -> None:
         """Add what is known when the backend is done."""
 
 
@@ -257,6 +297,7 @@ class Synthesis:
         "_output",
         "_parent",
         "_presence",
+        "_samplable",
         "_stages",
         "_stages_dropped",
         "_start_ns",
@@ -280,6 +321,9 @@ class Synthesis:
     def __init__(self, operation: Operation, source: Source) -> None:
         self.operation = operation
         self.source = source
+        self._attributes = operation.attributes.copy()
+        self._samplable = operation.samplable
+        self._cold: bool | None = None
         self.span: Span | None = None
         self.start_time: float | None = None
         """Reading of the monotonic clock when the backend started; None before that."""
@@ -357,32 +401,35 @@ class Synthesis:
 
         Returns the context in which the backend is to run, or None where nothing listens. The clock is read last.
         """
-        operation = self.operation
-        self._generation = _generation
-        attributes = self._attributes = operation.attributes.copy()
-        self.source.begin(self, attributes)
-        self._cold = None
-        if not operation.remote and (weights := self.source.weights) is not None:
-            self._cold = is_cold(weights)
-        used_tracer = tracer()
-        used_instruments = self._instruments = instruments()
+        used_tracer, used_instruments = tracer(), instruments()
         if used_tracer is None and used_instruments is None:
             return None
-        self._start_ns = time_ns()
+        operation, source = self.operation, self.source
+        self._generation = _generation
+        self._instruments = used_instruments
+        attributes, name = operation.samplable, operation.name
+        if operation.asks:
+            attributes = attributes.copy()
+            source.begin(attributes, self._attributes)
+            name = operation.name_with(attributes.get(semconv.GEN_AI_REQUEST_MODEL))
+        self._samplable = attributes
+        source.read_text(self)
+        if not operation.remote and (weights := source.weights) is not None:
+            self._cold = is_cold(weights)
+        start_ns = self._start_ns = time_ns()
         entries: dict[str, object] = {**context, _SYNTHESIS: self}
         try:
             if used_tracer is not None:
-                model = attributes.get(semconv.GEN_AI_REQUEST_MODEL)
-                name = f"{semconv.OPERATION} {model or operation.function}".rstrip()
-                kind, start = operation.kind, self._start_ns
+                first = attributes if _sampler_looks else None
                 entries[_SPAN] = span = used_tracer.start_span(
-                    name, context, kind, attributes, None, start, False, False
+                    name, context, operation.kind, first, None, start_ns, False, False
                 )
                 if span.is_recording():
                     self.span = span
             self._enter_among_others(running(context))
             self.context = Context(entries)
-            self._output = self.source.output
+            if operation.writes:
+                self._output = source.output
             if not _exit_hook:
                 _register_exit_hook()
             # A span that is not sampled is made current all the same: else its children would become roots.
@@ -425,12 +472,12 @@ class Synthesis:
 
     def take_chunk(self, asked: float | None, arrived: float, chunk: object) -> None:
         """Account for one chunk; see `Timeline.chunk`."""
-        reader = self.reader
+        reader, timeline = self.reader, self.timeline
         if reader is None:
             self.streamed = True
             reader = self.reader = AudioReader(*self.source.format(chunk))
-        seconds = reader.feed(self.source.audio(chunk))
-        self.follow().chunk(asked, arrived, seconds, reader)
+        seconds = reader.feed(self.source.audio(chunk) if self.operation.picks else chunk)
+        (timeline or self.follow()).chunk(asked, arrived, seconds, reader)
 
     def take_text(self, text: str) -> None:
         """Count a text, or a further piece of it."""
@@ -527,7 +574,7 @@ class Synthesis:
             if span is not None:
                 if error is not None:
                     _record_exception(span, error, end_ns)
-                span.set_attributes(attributes)
+                span.set_attributes({**self._samplable, **attributes})
             if used_instruments is not None and not self.inner:
                 self._record(used_instruments, attributes, length, context)
         except Exception as fault:
@@ -545,19 +592,17 @@ class Synthesis:
         usage: Usage | None,
     ) -> Attributes:
         """Everything that is known at the end, by name."""
-        attributes: Attributes = {}
+        attributes = self._attributes
         returned = error is None and not interrupted
-        reader = self.reader
-        if returned:
-            try:
-                self.source.complete(self, attributes, result)
-                if reader is None:
-                    reader = self._read_result(result)
-            except Exception as fault:  # then nothing is known of the audio; the times still are
-                report(fault)
-        if reader is None:
-            reader = AudioReader(onset=False)
-        reader.finish()
+        audio = _UNKNOWN_AUDIO
+        try:
+            if returned:
+                self.source.complete(attributes, result)
+                if self.operation.asks:
+                    self._take_late(attributes)
+            audio = self._read_audio(result, returned)
+        except Exception as fault:  # then nothing is known of the audio; the times still are
+            report(fault)
         streamed = self.streamed
         if streamed is None and returned:
             streamed = False
@@ -575,19 +620,20 @@ class Synthesis:
             attributes[semconv.ERROR_TYPE] = type_name(error)
         duration: float | None = end - self.start_time  # type: ignore[operator]
         if self.timeline is not None:
+            reader = self.reader or AudioReader(onset=False)
             duration = self._describe_timeline(attributes, self.timeline, reader, end)
-        seconds = reader.duration
-        if reader.size is not None:
-            attributes[semconv.TTS_AUDIO_SIZE] = reader.size
+        seconds, rate, channels, format, size = audio
+        if size is not None:
+            attributes[semconv.TTS_AUDIO_SIZE] = size
         if seconds is not None:
             attributes[semconv.TTS_AUDIO_DURATION] = seconds
-        if reader.sample_rate is not None:
-            attributes[semconv.TTS_AUDIO_SAMPLE_RATE] = reader.sample_rate
-        if reader.channels is not None:
-            attributes[semconv.TTS_AUDIO_CHANNELS] = reader.channels
-        if reader.format is not None:
-            attributes[semconv.TTS_AUDIO_FORMAT] = reader.format
-        if duration is not None and not self.source.plays:
+        if rate is not None:
+            attributes[semconv.TTS_AUDIO_SAMPLE_RATE] = rate
+        if channels is not None:
+            attributes[semconv.TTS_AUDIO_CHANNELS] = channels
+        if format is not None:
+            attributes[semconv.TTS_AUDIO_FORMAT] = format
+        if duration is not None and not (self.operation.plays and self.source.plays):
             attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
             if seconds and error is None:
                 attributes[semconv.TTS_RTF] = rtf = duration / seconds
@@ -612,21 +658,39 @@ class Synthesis:
                 attributes[semconv.TTS_STAGE_DROPPED] = self._stages_dropped
         return attributes
 
-    def _read_result(self, result: object) -> AudioReader:
-        """The audio of a result that came whole: in the result itself, or in the file that the call wrote."""
-        source, output = self.source, self._output
-        reader = AudioReader(*source.format(result), onset=False)
-        if output is not None and (result is None or isinstance(result, (str, os.PathLike))):
-            output.read(reader)
-        elif result is not None:
-            reader.feed(source.audio(result))
-            if output is not None:
-                reader.finish()
-                if reader.duration is None:  # a status, timings: the result is not the audio, the file is
-                    written = AudioReader(*source.format(result), onset=False)
-                    if output.read(written):
-                        return written
-        return reader
+    def _take_late(self, attributes: Attributes) -> None:
+        """Provider or model that became known only at the end: the span's name and the metrics tell them, too."""
+        late = attributes.keys() & _SAMPLABLE
+        if late:
+            self._samplable = {**self._samplable, **{name: attributes[name] for name in late}}
+            if self.span is not None:
+                self.span.update_name(self.operation.name_with(self._samplable.get(semconv.GEN_AI_REQUEST_MODEL)))
+
+    def _read_audio(self, result: object, returned: bool) -> Whole:
+        """The audio's facts: of the chunks that came, of a whole result, or of the file that the call wrote."""
+        reader, output = self.reader, self._output
+        if reader is None:
+            if not returned or (result is None and output is None):
+                return _UNKNOWN_AUDIO
+            rate, format = self.source.format(result)
+            audio = self.source.audio(result) if self.operation.picks and result is not None else result
+            if format is None and output is None and hasattr(type(audio), "dtype"):
+                whole = whole_array(audio, rate)
+                if whole is not None:
+                    return whole
+            reader = AudioReader(rate, format, onset=False)
+            if result is None or (output is not None and isinstance(result, (str, os.PathLike))):
+                output.read(reader)  # type: ignore[union-attr]
+            else:
+                reader.feed(audio)
+                if output is not None:
+                    reader.finish()
+                    if reader.duration is None:  # a status, timings: the result is not the audio, the file is
+                        written = AudioReader(rate, format, onset=False)
+                        if output.read(written):
+                            reader = written
+        reader.finish()
+        return Whole(reader.duration, reader.sample_rate, reader.channels, reader.format, reader.size)
 
     def _producer(self, timeline: Timeline) -> Producer:
         """Who worked between the pulls, where the program does not say."""
@@ -678,11 +742,8 @@ class Synthesis:
         self.span.add_event(name, attributes, self._start_ns + int(since_start * 1e9))  # type: ignore[union-attr]
 
     def _metric_attributes(self, used: Instruments) -> Attributes:
-        known = self._attributes
-        attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION}
-        provider, model = known.get(semconv.GEN_AI_PROVIDER_NAME), known.get(semconv.GEN_AI_REQUEST_MODEL)
-        if provider is not None:
-            attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
+        attributes = self._samplable.copy()
+        model = attributes.get(semconv.GEN_AI_REQUEST_MODEL)
         if model is not None:
             attributes[semconv.GEN_AI_REQUEST_MODEL] = used.model(model)
         return attributes

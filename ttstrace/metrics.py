@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import metrics
+from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
+from opentelemetry.metrics import _internal
 
 from ttstrace import semconv
 from ttstrace._version import __version__
+from ttstrace.environment import is_set
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -75,6 +78,7 @@ class Instruments:
         return name
 
 
+_internal_is_known: Final = hasattr(_internal, "_METER_PROVIDER")
 _current: Instruments | None = None
 _idle_provider: object = None
 
@@ -86,7 +90,12 @@ def instruments() -> Instruments | None:
     no reason to measure.
     """
     global _current, _idle_provider
-    provider = metrics.get_meter_provider()
+    # The public getter looks into the environment, by way of an exception, as long as no provider is set.
+    provider = getattr(_internal, "_METER_PROVIDER", None)
+    if provider is None:
+        if _internal_is_known and not is_set(OTEL_PYTHON_METER_PROVIDER):
+            return None
+        provider = metrics.get_meter_provider()
     current = _current
     if current is not None and current.provider is provider:
         return current

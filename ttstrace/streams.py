@@ -82,7 +82,6 @@ class Guard:
         self.synthesis = synthesis
         self._coroutine = coroutine
         self.at = perf_counter()
-        """When it last did something."""
 
     def __del__(self) -> None:
         coroutine = self._coroutine
@@ -90,7 +89,11 @@ class Guard:
             # Ours, which was to await it, was closed or warns that it was never awaited: once is enough.
             coroutine.close()
         if not self.synthesis.ended:
-            abandon(self.synthesis, self.at)
+            abandon(self.synthesis, self.last_seen())
+
+    def last_seen(self) -> float:
+        """When it last did something."""
+        return self.at
 
 
 class Pulls(Guard):
@@ -110,6 +113,9 @@ class Pulls(Guard):
             self.timeline = timeline = synthesis.follow()
             timeline.end = self.at
             synthesis.streamed = True
+
+    def last_seen(self) -> float:
+        return self.at if self.timeline is None else self.timeline.end
 
     def ask(self) -> float | None:
         """The consumer asks for more: make the body's context current. Returns when; None where nothing is measured."""
@@ -147,7 +153,7 @@ class Pulls(Guard):
         self.context = get_current()
         attach(outer)  # by value: a token does not work where the next pull comes from another thread or task
         timeline = self.timeline
-        timeline.end = self.at = arrived  # type: ignore[union-attr]
+        timeline.end = arrived  # type: ignore[union-attr]
         if cpu is not None:
             timeline.first_pull = (arrived - asked, thread_time() - cpu)  # type: ignore[union-attr]
         try:
@@ -183,7 +189,7 @@ class Pulls(Guard):
                 report(fault)
 
     def _leave(self, outer: Context) -> None:
-        self.timeline.end = self.at = perf_counter()  # type: ignore[union-attr]
+        self.timeline.end = perf_counter()  # type: ignore[union-attr]
         if self.timeline.first_pull is None:  # type: ignore[union-attr]
             self.timeline.first_pull = (0.0, 0.0)  # type: ignore[union-attr]
         self.context = None
@@ -194,20 +200,47 @@ class Pulls(Guard):
     def pull(self, method: Callable[..., Any], *args: Any) -> Any:
         """One pull by a plain call: `__next__`, `send`, `throw`."""
         outer = get_current()
+        timeline = self.timeline
+        if timeline is None or timeline.first_pull is None or self.synthesis.ended:
+            return self._first_pull(outer, method, args)
+        # As `ask` and `answer`, in line: this is what every chunk of a stream costs.
+        asked = perf_counter()
+        timeline.hold += asked - timeline.end
+        attach(self.context)  # type: ignore[arg-type]
+        try:
+            chunk = method(*args)
+        except BaseException as error:
+            self._ended(outer, error)
+            raise
+        arrived = perf_counter()
+        self.context = get_current()
+        attach(outer)
+        timeline.end = arrived
+        try:
+            self.synthesis.take_chunk(asked, arrived, chunk)
+        except Exception as error:
+            report(error)
+        return chunk
+
+    def _first_pull(self, outer: Context, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """The first, which may have to start the synthesis and tells how the producer works; or one after the end."""
         asked = self.ask()
         if asked is None:
             return method(*args)
-        cpu = thread_time() if self.timeline.first_pull is None else None  # type: ignore[union-attr]
+        cpu = thread_time()
         try:
             chunk = method(*args)
-        except StopIteration:
-            self.exhausted(outer)
-            raise
         except BaseException as error:
-            self.failed(outer, error)
+            self._ended(outer, error)
             raise
         self.answer(asked, outer, chunk, cpu)
         return chunk
+
+    def _ended(self, outer: Context, error: BaseException) -> None:
+        if isinstance(error, StopIteration):
+            self.exhausted(outer)
+        else:
+            self.failed(outer, error)
 
     async def apull(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """One pull by an await: `__anext__`, `asend`, `athrow`."""
@@ -273,8 +306,8 @@ class Pulls(Guard):
 
     def _forsaken(self, outer: Context) -> None:
         # Closed while it was suspended, perhaps by the garbage collector: nothing of OpenTelemetry may be called here.
-        self.timeline.end = self.at = perf_counter()  # type: ignore[union-attr]
-        abandon(self.synthesis, self.at)
+        self.timeline.end = perf_counter()  # type: ignore[union-attr]
+        abandon(self.synthesis, self.last_seen())
 
 
 # --- text that arrives in pieces ---------------------------------------------------------------------------------

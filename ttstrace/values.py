@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 
 from ttstrace import semconv
 from ttstrace.audio import parse_format, sample_rate_of
+from ttstrace.environment import is_set
 from ttstrace.timeline import Producer
 
 Attributes = dict[str, Any]
@@ -100,7 +101,10 @@ def _set_voice(attributes: Attributes, value: object) -> None:
 
 def capture_content() -> bool:
     """Whether the text may be recorded: only where the user switched it on for spans."""
-    return os.environ.get(_CAPTURE_CONTENT, "").strip().upper() in ("SPAN_ONLY", "SPAN_AND_EVENT")
+    return is_set(_CAPTURE_CONTENT) and os.environ.get(_CAPTURE_CONTENT, "").strip().upper() in (
+        "SPAN_ONLY",
+        "SPAN_AND_EVENT",
+    )
 
 
 def input_messages(text: str) -> str:

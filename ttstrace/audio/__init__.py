@@ -10,6 +10,7 @@ from ttstrace.audio.output import OUTPUT_ARGUMENTS, OutputFile
 from ttstrace.audio.playback import Playback
 from ttstrace.audio.rate import sample_rate_of
 from ttstrace.audio.reader import AudioReader
+from ttstrace.audio.whole import Whole, whole_array
 
 __all__ = [
     "OUTPUT_ARGUMENTS",
@@ -17,6 +18,8 @@ __all__ = [
     "Format",
     "OutputFile",
     "Playback",
+    "Whole",
     "parse_format",
     "sample_rate_of",
+    "whole_array",
 ]
