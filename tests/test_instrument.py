@@ -366,7 +366,7 @@ def test_nothing_is_imported_before_it_is_wanted() -> None:
         "[]",
         str(sorted(BACKENDS)),
         "[]",
-        "BoundFunctionWrapper BoundFunctionWrapper",
+        "_TracedMethod _TracedMethod",
         "function function",
     ]
 

@@ -25,6 +25,19 @@ def about(seconds: float) -> Any:
     return pytest.approx(seconds, rel=0.01, abs=0.005)
 
 
+class took:
+    """What takes a known time takes a little more on a busy machine, but never less."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float) and self._seconds - 0.002 <= other <= self._seconds + 0.06
+
+    def __repr__(self) -> str:
+        return f"{self._seconds} s and a little more"
+
+
 def pull_timed(stream: Iterator[Any], hold: Callable[[], None] = lambda: None) -> tuple[list[Any], float, float]:
     """Consume a stream as a player does. Returns the chunks, the time inside the pulls and the time between them."""
     chunks, pulled, held = [], 0.0, 0.0
@@ -54,12 +67,12 @@ def test_pull_producer_works_only_inside_the_pulls(spans: Spans, paced: bool) ->
     span = spans.one()
     attributes = spans.attributes()
     assert attributes["tts.synthesis.duration"] == about(pulled)
-    assert pulled == pytest.approx(0.11, abs=0.02)
+    assert pulled == took(0.11)
     assert attributes["tts.stream.hold.duration"] == about(held)
     assert attributes["tts.audio.duration"] == pytest.approx(0.6)
     assert attributes["tts.rtf"] == pytest.approx(attributes["tts.synthesis.duration"] / 0.6)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.05)
-    assert attributes["tts.time_to_first_audio"] == about(0.05)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.05)
+    assert attributes["tts.time_to_first_audio"] == took(0.05)
     assert (span.end_time - span.start_time) / 1e9 == about(whole)
     assert attributes["tts.stream.chunks"] == 3
 
@@ -86,10 +99,10 @@ def test_hold_before_the_first_pull_is_the_consumers(spans: Spans) -> None:
     time.sleep(0.2)
     pull_timed(stream)
     attributes = spans.attributes()
-    assert attributes["tts.synthesis.duration"] == about(0.09)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.07)
-    assert attributes["tts.time_to_first_audio"] == about(0.07)
-    assert attributes["tts.stream.hold.duration"] == about(0.2)
+    assert attributes["tts.synthesis.duration"] == took(0.09)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.07)
+    assert attributes["tts.time_to_first_audio"] == took(0.07)
+    assert attributes["tts.stream.hold.duration"] == took(0.2)
 
 
 def test_a_generator_starts_with_its_first_pull(spans: Spans) -> None:
@@ -101,11 +114,11 @@ def test_a_generator_starts_with_its_first_pull(spans: Spans) -> None:
     time.sleep(0.1)
     list(stream)
     attributes = spans.attributes()
-    assert attributes["tts.synthesis.duration"] == about(0.03)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.03)
-    assert attributes["tts.stream.hold.duration"] < 0.005
+    assert attributes["tts.synthesis.duration"] == took(0.03)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.03)
+    assert attributes["tts.stream.hold.duration"] < 0.05
     span = spans.one()
-    assert (span.end_time - span.start_time) / 1e9 == about(0.03)
+    assert (span.end_time - span.start_time) / 1e9 == took(0.03)
 
 
 class pushed:
@@ -139,7 +152,7 @@ def test_push_producer_drained(spans: Spans) -> None:
     arrivals = [time.perf_counter() - begun for _ in speak("hello")]
     attributes = spans.attributes()
     assert attributes["tts.synthesis.duration"] == about(arrivals[-1])
-    assert arrivals[-1] == pytest.approx(0.25, abs=0.05)
+    assert arrivals[-1] == took(0.25)
     assert attributes["gen_ai.response.time_to_first_chunk"] == about(arrivals[0])
 
 
@@ -156,7 +169,7 @@ def test_push_producer_paced_is_unknown(spans: Spans) -> None:
     assert "tts.rtf" not in attributes
     assert "tts.rtf.grade" not in attributes
     assert attributes["tts.audio.duration"] == pytest.approx(0.3)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.05)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.05)
     assert attributes["tts.stream.hold.duration"] == about(held)
 
 
@@ -191,7 +204,7 @@ def test_undeclared_producer(spans: Spans, make: Callable[[], Iterator[Any]], kn
     pull_timed(speak("hello"), lambda: time.sleep(0.1))
     assert ("tts.synthesis.duration" in spans.attributes()) is known
     if known:
-        assert spans.attributes()["tts.synthesis.duration"] == about(0.06)
+        assert spans.attributes()["tts.synthesis.duration"] == took(0.06)
 
 
 def test_undeclared_generator_around_a_remote_synthesis_is_push(spans: Spans) -> None:
@@ -228,8 +241,8 @@ def test_async_stream(spans: Spans) -> None:
     last = asyncio.run(consume(0.0))
     attributes = spans.attributes()
     assert attributes["tts.synthesis.duration"] == about(last)
-    assert last == pytest.approx(0.15, abs=0.03)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.05)
+    assert last == took(0.15)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.05)
     spans.clear()
     asyncio.run(consume(0.1))
     assert "tts.rtf" not in spans.attributes()  # an async generator may have gone on meanwhile
@@ -250,7 +263,7 @@ def test_leading_silence(spans: Spans, piece: float) -> None:
     list(speak("hello"))
     attributes = spans.attributes()
     first = attributes["gen_ai.response.time_to_first_chunk"]
-    assert first == about(0.03)
+    assert first == took(0.03)
     assert attributes["tts.time_to_first_audio"] == pytest.approx(first + 0.2, abs=0.002)
     event, span = spans.one().events[0], spans.one()
     assert event.name == "tts.first_audio"
@@ -269,9 +282,9 @@ def test_onset_counts_from_the_chunk_that_holds_it(spans: Spans) -> None:
             yield audio[at : at + 240]
 
     list(speak("hello"))
-    assert spans.attributes()["tts.time_to_first_audio"] == about(0.09)
+    assert spans.attributes()["tts.time_to_first_audio"] == took(0.09)
     span = spans.one()
-    assert (span.events[0].timestamp - span.start_time) / 1e9 == about(0.09)
+    assert (span.events[0].timestamp - span.start_time) / 1e9 == took(0.09)
 
 
 def test_silent_stream_has_no_first_audio(spans: Spans) -> None:
@@ -345,7 +358,7 @@ def test_chunks_of_unknown_format(spans: Spans) -> None:
     list(speak("hello"))
     attributes = spans.attributes()
     assert attributes["tts.stream.chunks"] == 2
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.02)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.02)
     assert attributes["tts.audio.size"] == 131
     for unknown in ("tts.audio.duration", "tts.rtf", "tts.stream.continuous", "tts.time_to_first_audio"):
         assert unknown not in attributes
@@ -367,7 +380,7 @@ def test_wav_header_is_no_audio(spans: Spans) -> None:
 
     list(speak("hello"))
     attributes = spans.attributes()
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.05)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.05)
     assert attributes["tts.stream.chunks"] == 1
     assert attributes["tts.audio.duration"] == pytest.approx(0.2)
 
@@ -384,8 +397,8 @@ def test_stage_seconds_without_hold(spans: Spans) -> None:
 
     pull_timed(speak("hello"), lambda: time.sleep(0.1))
     attributes = spans.attributes()
-    assert attributes["tts.stage.duration.acoustic"] == about(0.03)
-    assert attributes["tts.stage.duration.vocoder"] == about(0.04)
+    assert attributes["tts.stage.duration.acoustic"] == took(0.03)
+    assert attributes["tts.stage.duration.vocoder"] == took(0.04)
     parent = spans.one()
     children = [span for span in spans.all() if span.parent is not None]
     assert [span.name for span in children] == ["acoustic", "vocoder", "vocoder"]
@@ -403,10 +416,10 @@ def test_marked_playback_is_no_synthesis(spans: Spans) -> None:
 
     speak_aloud("hello")
     attributes = spans.attributes()
-    assert attributes["tts.synthesis.duration"] == about(0.06)
-    assert attributes["tts.stream.hold.duration"] == about(0.2)
-    assert attributes["tts.rtf"] == pytest.approx(0.3, abs=0.03)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.03)
+    assert attributes["tts.synthesis.duration"] == took(0.06)
+    assert attributes["tts.stream.hold.duration"] == took(0.2)
+    assert attributes["tts.rtf"] == pytest.approx(attributes["tts.synthesis.duration"] / 0.2)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.03)
 
 
 def test_text_in_pieces(spans: Spans) -> None:
@@ -428,9 +441,9 @@ def test_text_in_pieces(spans: Spans) -> None:
     assert seen == ["Good ", "morning", "."]
     attributes = spans.attributes()
     assert attributes["tts.input.characters"] == 13
-    assert attributes["tts.input.wait.duration"] == about(0.12)
-    assert attributes["tts.synthesis.duration"] == about(0.06)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == about(0.02)
+    assert attributes["tts.input.wait.duration"] == took(0.12)
+    assert attributes["tts.synthesis.duration"] == took(0.06)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.02)
 
 
 def test_chunks_by_hand_from_another_thread(spans: Spans) -> None:
@@ -453,7 +466,7 @@ def test_chunks_by_hand_from_another_thread(spans: Spans) -> None:
     assert attributes["tts.synthesis.duration"] == about(last)
     assert attributes["tts.audio.duration"] == pytest.approx(0.3)
     assert attributes["tts.stream.underruns"] == 1
-    assert attributes["tts.stream.underrun.max"] == about(0.41 - 0.23)
+    assert attributes["tts.stream.underrun.max"] == took(0.18)
     assert "error.type" not in attributes
 
 
@@ -508,7 +521,7 @@ def test_pulls_from_different_threads(spans: Spans, caplog: pytest.LogCaptureFix
         thread = threading.Thread(target=lambda: next(stream, None))
         thread.start()
         thread.join()
-    assert spans.attributes()["tts.synthesis.duration"] == about(0.06)
+    assert spans.attributes()["tts.synthesis.duration"] == took(0.06)
     assert not caplog.records
 
 
@@ -521,4 +534,4 @@ def test_burnt_cpu_of_a_stream(spans: Spans) -> None:
 
     pull_timed(speak("hello"), lambda: time.sleep(0.05))
     attributes = spans.attributes()
-    assert attributes["tts.cpu.time"] == pytest.approx(0.15, abs=0.02)
+    assert attributes["tts.cpu.time"] == took(0.15)

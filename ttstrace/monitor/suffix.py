@@ -46,8 +46,12 @@ class SuffixMaximum:
 
     def since(self, position: int) -> int:
         """The greatest value pushed at ``position`` or later; 0 where there is none."""
-        index = bisect_left(self._positions, position)
-        return self._values[index] if index < len(self._positions) else 0
+        while True:
+            index = bisect_left(self._positions, position)
+            try:
+                return self._values[index] if index < len(self._positions) else 0
+            except IndexError:  # a signal handler's push came in between and took values off
+                continue
 
     def clear(self) -> None:
         """Forget every value. Positions begin again at 0: those handed out before mean nothing any more."""
