@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util._once import Once
 
-import ttstrace
+import ttstrace  # noqa: F401 - loads the modules whose faults are looked for
 from ttstrace import lifecycle, semconv
 
 
@@ -57,15 +58,9 @@ def set_meter_provider(provider: metrics.MeterProvider | None) -> None:
 def no_faults_of_ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
     """A fault inside ttstrace is only logged: in tests it fails them, unless they take it from this list."""
     faults: list[BaseException] = []
-    for module in (
-        ttstrace.lifecycle,
-        ttstrace.streams,
-        ttstrace.manual,
-        ttstrace.stages,
-        ttstrace.call,
-        ttstrace.decorator,
-    ):
-        monkeypatch.setattr(module, "report", faults.append)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("ttstrace.") and hasattr(module, "report"):
+            monkeypatch.setattr(module, "report", faults.append)
     yield faults
     if faults:
         raise faults[0]

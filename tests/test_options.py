@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from backends import RATE, tone
-from conftest import Spans
+from conftest import Spans, set_tracer_provider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 
 from ttstrace import stage, synthesis, traced_synthesis
 
@@ -171,6 +173,55 @@ def test_options_of_chunks(spans: Spans) -> None:
 
     list(speak(TEXT))
     assert spans.attributes()["tts.audio.duration"] == 0.5
+
+
+def test_a_body_whose_audio_an_option_picks_is_taken_whole(spans: Spans) -> None:
+    class Response:
+        content = bytes(32000)
+
+        def read(self) -> bytes:
+            raise AssertionError("read")
+
+    @traced_synthesis(audio=lambda call: call.result.content, format="pcm_s16le", sample_rate=16000)
+    def speak(text: str) -> Response:
+        return Response()
+
+    assert type(speak(TEXT)) is Response
+    attributes = spans.attributes()
+    assert attributes["tts.audio.duration"] == 1.0
+    assert attributes["gen_ai.request.stream"] is False
+
+
+def test_a_sampler_sees_who_and_what(spans: Spans) -> None:
+    class Choosy(Sampler):
+        seen: dict[str, Any] = {}
+
+        def should_sample(self, *args: Any, attributes: Any = None, **kwargs: Any) -> SamplingResult:
+            self.seen = dict(attributes or args[4])
+            return SamplingResult(Decision.DROP)
+
+        def get_description(self) -> str:
+            return "choosy"
+
+    sampler = Choosy()
+    set_tracer_provider(TracerProvider(sampler=ParentBased(sampler)))
+    traced_synthesis(provider="acme", model=lambda call: "m")(lambda text: None)(TEXT)
+    assert sampler.seen == {
+        "gen_ai.operation.name": "text_to_speech",
+        "gen_ai.provider.name": "acme",
+        "gen_ai.request.model": "m",
+    }
+    assert not spans.all()
+
+
+def test_a_model_that_is_known_only_by_the_result_names_the_span(spans: Spans) -> None:
+    @traced_synthesis(provider="acme", model=lambda call: call.result["model"])
+    def speak(text: str) -> dict[str, str]:
+        return {"model": "late"}
+
+    speak(TEXT)
+    assert spans.one().name == "text_to_speech late"
+    assert spans.attributes()["gen_ai.request.model"] == "late"
 
 
 def test_an_option_that_fails_costs_its_figure_only(spans: Spans, no_faults_of_ours: list[BaseException]) -> None:

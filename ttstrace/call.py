@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_rate_of
-from ttstrace.lifecycle import Operation, Source, Synthesis, is_cold, report
+from ttstrace.faults import report
+from ttstrace.lifecycle import Operation, Source, Synthesis, is_cold
 from ttstrace.streams import count_pieces
 from ttstrace.timeline import Producer
 from ttstrace.values import Attributes, add_known, check_options

@@ -14,8 +14,11 @@ import wrapt
 from opentelemetry.context import Context, attach, get_current
 
 from ttstrace.call import Call, CallSource, Options, Target
-from ttstrace.lifecycle import Synthesis, abandon, drain, idle, report, running, suppressed
-from ttstrace.streams import Guard, adopt_name, drive, hand_on, hand_on_later
+from ttstrace.faults import report
+from ttstrace.lifecycle import Synthesis, abandon, drain, running, suppressed
+from ttstrace.providers import idle
+from ttstrace.pulls import Guard
+from ttstrace.streams import adopt_name, drive, hand_on, hand_on_later
 
 if TYPE_CHECKING:
     import os

@@ -31,7 +31,7 @@ from packaging.specifiers import SpecifierSet
 
 from ttstrace.call import Target, option_mapping, remember
 from ttstrace.decorator import Traced, trace
-from ttstrace.lifecycle import idle
+from ttstrace.providers import idle
 
 _log = logging.getLogger("ttstrace")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import queue
 import threading
@@ -21,92 +20,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, create_key
-from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import SpanKind, set_span_in_context
 
 from ttstrace import semconv
-from ttstrace._version import __version__
 from ttstrace.audio import AudioReader, OutputFile, Whole, whole_array
+from ttstrace.exceptions import record_exception, type_name
+from ttstrace.faults import report
 from ttstrace.metrics import Instruments, instruments
 from ttstrace.monitor import Concurrency, Usage, Window, close_window, discard_window, open_window, rtf_grade
+from ttstrace.providers import sampler_looks_at_attributes, tracer
 from ttstrace.timeline import Producer, Timeline
-from ttstrace.values import (
-    Attributes,
-    capture_content,
-    clean,
-    encodable,
-    frames,
-    input_messages,
-    type_name,
-)
+from ttstrace.values import Attributes, capture_content, clean, encodable, input_messages
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, Tracer, TracerProvider
+    from opentelemetry.trace import Span
 
-_EXCEPTION_SIGNAL: Final = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 _STAGES_MAX: Final = 16
 _SYNTHESIS: Final = create_key("ttstrace-synthesis")
 # The API's own key for the current span, learned through the API: both are then set by one copy of the context.
 _SPAN: Final = next(iter(set_span_in_context(trace.INVALID_SPAN, Context())))
 _SUPPRESS: Final = (_SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
-
-_log = logging.getLogger("ttstrace")
-
-
-# --- faults of our own -------------------------------------------------------------------------------------------
-
-_reported = False
-
-
-def report(error: BaseException) -> None:
-    """Say once in the log that measuring failed. Only type and frames are told: a message may hold the text."""
-    global _reported
-    level = logging.DEBUG if _reported else logging.WARNING
-    _reported = True
-    try:
-        _log.log(
-            level,
-            "measuring a synthesis failed, the program itself is not affected (said once): %s\n%s",
-            type(error).__name__,
-            frames(error, ours=True),
-        )
-    except Exception:  # a broken log handler is no reason to hurt the host either
-        pass
-
-
-# --- what is set up for us ---------------------------------------------------------------------------------------
-
-_tracer: Tracer | None = None
-_tracer_provider: TracerProvider | None = None
-_sampler_looks = True
-
-
-def tracer() -> Tracer | None:
-    """The tracer of the TracerProvider that is set now; None while there is only the API's own."""
-    global _tracer, _tracer_provider, _sampler_looks
-    provider = trace.get_tracer_provider()
-    if provider is not _tracer_provider:
-        made = None
-        if not type(provider).__module__.startswith("opentelemetry.trace"):
-            made = provider.get_tracer(semconv.SCOPE, __version__)
-        _sampler_looks = _looks_at_attributes(getattr(provider, "sampler", None))
-        _tracer, _tracer_provider = made, provider
-    return _tracer
-
-
-def _looks_at_attributes(sampler: object) -> bool:
-    """Whether a sampler may go by a span's first attributes. The SDK's own do not, and then the attributes are cheaper
-    set at the end."""
-    if type(sampler).__module__ != "opentelemetry.sdk.trace.sampling":
-        return True
-    name = type(sampler).__name__
-    if name.startswith("ParentBased"):
-        return _looks_at_attributes(getattr(sampler, "_root", None))
-    return name not in ("StaticSampler", "TraceIdRatioBased")
-
-
-def idle() -> bool:
-    """Whether nobody listens: neither a TracerProvider nor a MeterProvider is set."""
-    return tracer() is None and instruments() is None
 
 
 def running(context: Context) -> Synthesis | None:
@@ -420,7 +353,7 @@ class Synthesis:
         entries: dict[str, object] = {**context, _SYNTHESIS: self}
         try:
             if used_tracer is not None:
-                first = attributes if _sampler_looks else None
+                first = attributes if sampler_looks_at_attributes() else None
                 entries[_SPAN] = span = used_tracer.start_span(
                     name, context, operation.kind, first, None, start_ns, False, False
                 )
@@ -573,7 +506,7 @@ class Synthesis:
                 attributes[semconv.TTS_CONCURRENCY_MAX] = together
             if span is not None:
                 if error is not None:
-                    _record_exception(span, error, end_ns)
+                    record_exception(span, error, end_ns)
                 span.set_attributes({**self._samplable, **attributes})
             if used_instruments is not None and not self.inner:
                 self._record(used_instruments, attributes, length, context)
@@ -748,10 +681,8 @@ class Synthesis:
             attributes[semconv.GEN_AI_REQUEST_MODEL] = used.model(model)
         return attributes
 
-    def _record(self, used: Instruments, ended: Attributes, length: float, span_context: Context | None) -> None:
+    def _record(self, used: Instruments, known: Attributes, length: float, span_context: Context | None) -> None:
         """Record the metrics, in the span's context so that exemplars point to it."""
-        known = self._attributes
-        known.update(ended)
         attributes = self._metric_attributes(used)
         for name in (semconv.GEN_AI_REQUEST_STREAM, semconv.TTS_COLD_START, semconv.ERROR_TYPE):
             if name in known:
@@ -772,35 +703,6 @@ class Synthesis:
             used.characters.add(self.characters, attributes, span_context)
         if underruns := known.get(semconv.TTS_STREAM_UNDERRUNS):
             used.underruns.add(underruns, attributes, span_context)
-
-
-def _record_exception(span: Span, error: BaseException, at: int) -> None:
-    """The exception as type and frames; its message, which may hold the text, only with content capture on.
-
-    An event of the span, or a log record in its context where `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN` asks for `logs`
-    (`logs/dup`: both), as OpenTelemetry moves from the one to the other.
-    """
-    name = type_name(error)
-    attributes: Attributes = {semconv.EXCEPTION_TYPE: name, semconv.EXCEPTION_STACKTRACE: frames(error)}
-    description = None
-    if capture_content():
-        attributes[semconv.EXCEPTION_MESSAGE] = description = encodable(str(error))
-    signals = {signal.strip() for signal in os.environ.get(_EXCEPTION_SIGNAL, "").split(",")}
-    if "logs" in signals or "logs/dup" in signals:
-        from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
-
-        get_logger(semconv.SCOPE, __version__).emit(
-            LogRecord(
-                timestamp=at,
-                context=set_span_in_context(span),
-                severity_number=SeverityNumber.ERROR,
-                event_name=semconv.EVENT_EXCEPTION,
-                attributes=attributes,
-            )
-        )
-    if "logs" not in signals:
-        span.add_event(semconv.EVENT_EXCEPTION, attributes, at)
-    span.set_status(Status(StatusCode.ERROR, description))
 
 
 def _register_exit_hook() -> None:

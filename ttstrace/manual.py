@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import Context, attach, get_current
 
-from ttstrace.lifecycle import Operation, Source, Synthesis, abandon, drain, report, running, suppressed
+from ttstrace.faults import report
+from ttstrace.lifecycle import Operation, Source, Synthesis, abandon, drain, running, suppressed
 from ttstrace.values import Attributes, add_known, check_options
 
 if TYPE_CHECKING:

@@ -13,8 +13,11 @@ from opentelemetry.context import attach, get_current
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from ttstrace import semconv
-from ttstrace.lifecycle import Synthesis, later, report, running, tracer
-from ttstrace.values import encodable, type_name
+from ttstrace.exceptions import type_name
+from ttstrace.faults import report
+from ttstrace.lifecycle import Synthesis, later, running
+from ttstrace.providers import tracer
+from ttstrace.values import encodable
 
 if TYPE_CHECKING:
     from typing_extensions import Self

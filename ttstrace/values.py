@@ -21,28 +21,6 @@ Attributes = dict[str, Any]
 _CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
-_OURS: Final = os.path.dirname(__file__) + os.sep
-
-
-def frames(error: BaseException, *, ours: bool = False) -> str:
-    """The traceback as file, line number and function, without those of the measuring itself unless `ours`. Never the
-    source line, which may hold the text."""
-    lines = []
-    traceback = error.__traceback__
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if ours or not code.co_filename.startswith(_OURS):
-            lines.append(f'File "{code.co_filename}", line {traceback.tb_lineno}, in {code.co_name}')
-        traceback = traceback.tb_next
-    return encodable("\n".join(lines[-64:]))
-
-
-def type_name(error: BaseException) -> str:
-    """The name of an exception's class as OpenTelemetry's `error.type` wants it: qualified, unless a builtin."""
-    cls = type(error)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-
-
 def encodable(text: str) -> str:
     """The text with lone surrogates replaced: a single one makes a whole OTLP batch unsendable."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

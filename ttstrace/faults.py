@@ -1,0 +1,26 @@
+"""What goes wrong in the measuring itself: told once, and never to the program that is measured."""
+
+from __future__ import annotations
+
+import logging
+
+from ttstrace.exceptions import frames
+
+_log = logging.getLogger("ttstrace")
+_reported = False
+
+
+def report(error: BaseException) -> None:
+    """Say once in the log that measuring failed. Only type and frames are told: a message may hold the text."""
+    global _reported
+    level = logging.DEBUG if _reported else logging.WARNING
+    _reported = True
+    try:
+        _log.log(
+            level,
+            "measuring a synthesis failed, the program itself is not affected (said once): %s\n%s",
+            type(error).__name__,
+            frames(error, ours=True),
+        )
+    except Exception:  # a broken log handler is no reason to hurt the host either
+        pass

@@ -1,0 +1,284 @@
+"""What happens around each pull of a lazy result, and of a text that arrives in pieces."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from time import perf_counter, thread_time
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context, attach, get_current
+
+from ttstrace.faults import report
+from ttstrace.lifecycle import Synthesis, abandon, drain
+
+if TYPE_CHECKING:
+    from ttstrace.timeline import Timeline
+
+
+class Guard:
+    """Ends a synthesis whose lazy result is dropped before it came to its end."""
+
+    __slots__ = ("_coroutine", "at", "synthesis")
+
+    def __init__(self, synthesis: Synthesis, coroutine: CoroutineType[Any, Any, Any] | None = None) -> None:
+        self.synthesis = synthesis
+        self._coroutine = coroutine
+        self.at = perf_counter()
+
+    def __del__(self) -> None:
+        coroutine = self._coroutine
+        if coroutine is not None and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            # Ours, which was to await it, was closed or warns that it was never awaited: once is enough.
+            coroutine.close()
+        if not self.synthesis.ended:
+            abandon(self.synthesis, self.last_seen())
+
+    def last_seen(self) -> float:
+        """When it last did something."""
+        return self.at
+
+
+class Pulls(Guard):
+    """What happens around each pull: the span is current, the clock is read, the chunk is accounted for."""
+
+    __slots__ = ("context", "parent", "timeline")
+
+    def __init__(self, synthesis: Synthesis, parent: Context | None) -> None:
+        super().__init__(synthesis)
+        self.parent = parent
+        """The context to start in with the first pull; None where the call has started it already."""
+        self.context: Context | None = None
+        """The body's own context, as it left it: spans that it holds open over a `yield` keep their children."""
+        self.timeline: Timeline | None = None
+        if parent is None:
+            self.context = synthesis.context
+            self.timeline = timeline = synthesis.follow()
+            timeline.end = self.at
+            synthesis.streamed = True
+
+    def last_seen(self) -> float:
+        return self.at if self.timeline is None else self.timeline.end
+
+    def ask(self) -> float | None:
+        """The consumer asks for more: make the body's context current. Returns when; None where nothing is measured."""
+        synthesis = self.synthesis
+        if synthesis.ended:
+            return None
+        timeline = self.timeline
+        if timeline is None:
+            return self._begin()
+        asked = perf_counter()
+        timeline.hold += asked - timeline.end
+        attach(self.context)  # type: ignore[arg-type]
+        return asked
+
+    def _begin(self) -> float | None:
+        synthesis = self.synthesis
+        try:
+            drain()
+            parent, self.parent = self.parent, None
+            context = None if parent is None else synthesis.begin(parent)
+            if context is not None:
+                self.timeline = timeline = synthesis.follow()
+                synthesis.streamed = True
+                self.context = context
+                attach(context)
+                return timeline.start
+        except Exception as error:
+            report(error)
+        synthesis.drop()
+        return None
+
+    def answer(self, asked: float, outer: Context, chunk: Any, cpu: float | None) -> None:
+        """The body answered with a chunk."""
+        arrived = perf_counter()
+        self.context = get_current()
+        attach(outer)  # by value: a token does not work where the next pull comes from another thread or task
+        timeline = self.timeline
+        timeline.end = arrived  # type: ignore[union-attr]
+        if cpu is not None:
+            timeline.first_pull = (arrived - asked, thread_time() - cpu)  # type: ignore[union-attr]
+        try:
+            self.synthesis.take_chunk(asked, arrived, chunk)
+        except Exception as error:
+            report(error)
+
+    def exhausted(self, outer: Context) -> None:
+        """The body has no more."""
+        self._leave(outer)
+        try:
+            self.synthesis.finish()
+        except Exception as error:
+            report(error)
+
+    def failed(self, outer: Context, error: BaseException) -> None:
+        """The body raised, or was cancelled."""
+        self._leave(outer)
+        try:
+            self.synthesis.fail(error)
+        except Exception as fault:
+            report(fault)
+
+    def closed(self) -> None:
+        """The consumer closed the body half way."""
+        if self.synthesis.start_time is None:
+            self.synthesis.drop()
+        elif not self.synthesis.ended:
+            try:
+                drain()  # what the body's own blocks left behind when they were closed
+                self.synthesis.interrupt()
+            except Exception as fault:
+                report(fault)
+
+    def _leave(self, outer: Context) -> None:
+        self.timeline.end = perf_counter()  # type: ignore[union-attr]
+        if self.timeline.first_pull is None:  # type: ignore[union-attr]
+            self.timeline.first_pull = (0.0, 0.0)  # type: ignore[union-attr]
+        self.context = None
+        attach(outer)
+
+    # The three ways in which a body is asked for more.
+
+    def pull(self, method: Callable[..., Any], *args: Any) -> Any:
+        """One pull by a plain call: `__next__`, `send`, `throw`."""
+        outer = get_current()
+        timeline = self.timeline
+        if timeline is None or timeline.first_pull is None or self.synthesis.ended:
+            return self._first_pull(outer, method, args)
+        # As `ask` and `answer`, in line: this is what every chunk of a stream costs.
+        asked = perf_counter()
+        timeline.hold += asked - timeline.end
+        attach(self.context)  # type: ignore[arg-type]
+        try:
+            chunk = method(*args)
+        except BaseException as error:
+            self._ended(outer, error)
+            raise
+        arrived = perf_counter()
+        self.context = get_current()
+        attach(outer)
+        timeline.end = arrived
+        try:
+            self.synthesis.take_chunk(asked, arrived, chunk)
+        except Exception as error:
+            report(error)
+        return chunk
+
+    def _first_pull(self, outer: Context, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """The first, which may have to start the synthesis and tells how the producer works; or one after the end."""
+        asked = self.ask()
+        if asked is None:
+            return method(*args)
+        cpu = thread_time()
+        try:
+            chunk = method(*args)
+        except BaseException as error:
+            self._ended(outer, error)
+            raise
+        self.answer(asked, outer, chunk, cpu)
+        return chunk
+
+    def _ended(self, outer: Context, error: BaseException) -> None:
+        if isinstance(error, StopIteration):
+            self.exhausted(outer)
+        else:
+            self.failed(outer, error)
+
+    async def apull(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """One pull by an await: `__anext__`, `asend`, `athrow`."""
+        outer = get_current()
+        asked = self.ask()
+        if asked is None:
+            return await method(*args)
+        try:
+            chunk = await method(*args)
+        except StopAsyncIteration:
+            self.exhausted(outer)
+            raise
+        except GeneratorExit:
+            self._forsaken(outer)
+            raise
+        except BaseException as error:
+            self.failed(outer, error)
+            raise
+        self.answer(asked, outer, chunk, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
+        return chunk
+
+    def read(self, whole: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One pull by reading: an empty answer, or one that was to be everything, is the end."""
+        outer = get_current()
+        asked = self.ask()
+        if asked is None:
+            return method(*args, **kwargs)
+        try:
+            answer = method(*args, **kwargs)
+        except BaseException as error:
+            self.failed(outer, error)
+            raise
+        if inspect.isawaitable(answer):
+            self.context = get_current()
+            attach(outer)
+            return self._aread(whole, answer)
+        self._read(asked, outer, whole, answer, args)
+        return answer
+
+    async def _aread(self, whole: bool, answer: Awaitable[Any]) -> Any:
+        outer = get_current()
+        asked = perf_counter()
+        attach(self.context)  # type: ignore[arg-type]
+        try:
+            data = await answer
+        except GeneratorExit:
+            self._forsaken(outer)
+            raise
+        except BaseException as error:
+            self.failed(outer, error)
+            raise
+        self._read(asked, outer, whole, data, ())
+        return data
+
+    def _read(self, asked: float, outer: Context, whole: bool, answer: Any, args: tuple[Any, ...]) -> None:
+        data = memoryview(args[0])[:answer] if isinstance(answer, int) and args else answer  # readinto
+        self.answer(asked, outer, data, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
+        if whole or not answer:
+            try:
+                self.synthesis.finish()
+            except Exception as error:
+                report(error)
+
+    def _forsaken(self, outer: Context) -> None:
+        # Closed while it was suspended, perhaps by the garbage collector: nothing of OpenTelemetry may be called here.
+        self.timeline.end = perf_counter()  # type: ignore[union-attr]
+        abandon(self.synthesis, self.last_seen())
+
+
+class Pieces:
+    """What happens around each pull of the text: waiting is timed, characters are counted."""
+
+    __slots__ = ("synthesis",)
+
+    def __init__(self, synthesis: Synthesis) -> None:
+        self.synthesis = synthesis
+
+    def pull(self, method: Callable[..., Any], *args: Any) -> Any:
+        asked = perf_counter()
+        piece = method(*args)
+        self._arrived(asked, piece)
+        return piece
+
+    async def apull(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        asked = perf_counter()
+        piece = await method(*args)
+        self._arrived(asked, piece)
+        return piece
+
+    def _arrived(self, asked: float, piece: Any) -> None:
+        arrived = perf_counter()
+        try:
+            if isinstance(piece, str) and self.synthesis.start_time is not None and not self.synthesis.ended:
+                self.synthesis.follow().piece(asked, arrived)
+                self.synthesis.take_text(piece)
+        except Exception as error:
+            report(error)
