@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_rate_of
 from ttstrace.faults import report
-from ttstrace.lifecycle import Operation, Source, Synthesis, is_cold
+from ttstrace.lifecycle import Operation, Synthesis, is_cold
 from ttstrace.streams import count_pieces
 from ttstrace.timeline import Producer
 from ttstrace.values import Attributes, add_known, check_options
@@ -159,6 +159,7 @@ class Target(Operation):
         "enabled",
         "fixed_format",
         "options",
+        "shows_calls",
     )
 
     def __init__(self, function: Any, options: Options, *, name: str | None = None, patched: bool = False) -> None:
@@ -187,6 +188,8 @@ class Target(Operation):
         self.asks = bool(asked)
         self.picks = options.audio is not None
         self.plays = callable(options.plays) or bool(options.plays)
+        self.shows_calls = any(callable(getattr(options, option)) for option in OPTION_NAMES) or bool(asked)
+        """Some option gets to see the call."""
         self.fixed_format: tuple[int | None, str | None] | None = None
         """Rate and format, where the options say them once and for all."""
         if options.sample_rate is not None and not callable(options.sample_rate) and not callable(options.format):
@@ -246,7 +249,7 @@ class Target(Operation):
         if not self.remote:
             model = self if instance is None else instance
             if self.options.weights is not None:
-                model = CallSource(self, instance, args, kwargs).weights
+                model = CallSynthesis(self, instance, args, kwargs).weights()
             if model is not None:
                 is_cold(model)
 
@@ -272,50 +275,91 @@ class Target(Operation):
         return bound
 
 
-class CallSource(Source):
-    """What a call says of its synthesis, moment by moment."""
+class CallSynthesis(Synthesis):
+    """The synthesis of one call: what its arguments and its result say, asked when it can be known."""
 
-    __slots__ = ("_call", "_open", "_target", "_text")
+    __slots__ = ("_args", "_call", "_instance", "_kwargs", "_open", "_target")
 
     def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(target)
         self._target = target
-        self._call = Call(target, instance, args, kwargs)
+        self._instance = instance
+        self._args = args
+        self._kwargs = kwargs
+        self._call: Call | None = None
         self._open: tuple[tuple[str, Callable[[Call], Any]], ...] = ()
-        self._text: Any = None
 
     @property
-    def is_synthesis(self) -> bool:
-        """Whether this call synthesizes anything."""
-        when = self._target.options.when
-        return when is None or bool(self._ask(when))
-
-    def arguments(self, synthesis: Synthesis) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments to call with: as given, but for a text that arrives in pieces, which is counted on its way."""
+    def call(self) -> Call:
+        """The call as options see it; most calls have no option that asks."""
         call = self._call
-        text = self._text = self._find_text()
-        if type(text) is str or not (hasattr(text, "__next__") or hasattr(text, "__anext__")):
-            return call._args, call._kwargs
-        counted = count_pieces(synthesis, text)
-        args = tuple(counted if each is text else each for each in call._args)
-        return args, {name: counted if each is text else each for name, each in call._kwargs.items()}
+        if call is None:
+            call = self._call = Call(self._target, self._instance, self._args, self._kwargs)
+        return call
 
     def _ask(self, option: Any) -> Any:
         """An option's value: a callable's answer, None where it fails."""
         if not callable(option):
             return option
         try:
-            return option(self._call)
+            return option(self.call)
         except Exception as error:
             report(error)
             return None
 
     # --- before the backend runs ---
 
-    def begin(self, samplable: Attributes, attributes: Attributes) -> None:
+    def is_synthesis(self) -> bool:
+        """Whether this call synthesizes anything."""
+        when = self._target.options.when
+        return when is None or bool(self._ask(when))
+
+    def take_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Count the text among the arguments, and return those to call with: as given, but for a text that arrives in
+        pieces, which is counted on its way."""
+        text = self._find_text()
+        if isinstance(text, str):
+            self.take_text(text)
+        elif isinstance(text, (list, tuple)):
+            if text and all(isinstance(each, str) for each in text):
+                self.take_text("".join(text))
+        elif hasattr(text, "__next__") or hasattr(text, "__anext__"):
+            counted = count_pieces(self, text)
+            args = tuple(counted if each is text else each for each in self._args)
+            return args, {name: counted if each is text else each for name, each in self._kwargs.items()}
+        return self._args, self._kwargs
+
+    def _find_text(self) -> Any:
+        """The text by DESIGN section 3: a named argument, else the only str that can be one, else None."""
+        target = self._target
+        option = target.options.text
+        if option is not None and not isinstance(option, str):
+            return self._ask(option)
+        for name in target._text_names:
+            value = target.argument(name, self._instance, self._args, self._kwargs)
+            if type(value) is str or (value is not _MISSING and is_text(value)):
+                return value
+        if option is not None:
+            return None
+        found = None
+        for name, value in _named_strings(self.call):
+            if name not in _NEVER_TEXT and not name.startswith("ref_"):
+                if found is not None:
+                    return None  # a wrong text is worse than none
+                found = value
+        return found
+
+    def weights(self) -> object | None:
+        target = self._target
+        if target.options.weights is not None:
+            return self._ask(target.options.weights)  # type: ignore[no-any-return]
+        return target if self._instance is None else self._instance
+
+    def describe_request(self, samplable: Attributes, attributes: Attributes) -> None:
         still_open: list[tuple[str, Callable[[Call], Any]]] = []
         for name, option in self._target._asked:
             try:
-                value = option(self._call)
+                value = option(self.call)
             except Exception:  # it may need the result: it is asked again when that is there
                 value = None
             if value is None:
@@ -324,66 +368,26 @@ class CallSource(Source):
                 add_known(samplable if name in ("provider", "model") else attributes, name, value)
         self._open = tuple(still_open)
 
-    def read_text(self, synthesis: Synthesis) -> None:
-        text = self._text
-        if isinstance(text, str):
-            synthesis.take_text(text)
-        elif isinstance(text, (list, tuple)) and text and all(isinstance(each, str) for each in text):
-            synthesis.take_text("".join(text))
-
-    def _find_text(self) -> Any:
-        """The text by DESIGN section 3: a named argument, else the only str that can be one, else None."""
-        target, call = self._target, self._call
-        option = target.options.text
-        if option is not None and not isinstance(option, str):
-            return self._ask(option)
-        instance, args, kwargs = call.instance, call._args, call._kwargs
-        for name in target._text_names:
-            value = target.argument(name, instance, args, kwargs)
-            if type(value) is str or (value is not _MISSING and is_text(value)):
-                return value
-        if option is not None:
-            return None
-        found = None
-        for name, value in _named_strings(call):
-            if name not in _NEVER_TEXT and not name.startswith("ref_"):
-                if found is not None:
-                    return None  # a wrong text is worse than none
-                found = value
-        return found
-
-    @property
-    def weights(self) -> object | None:
+    def find_output(self) -> OutputFile | None:
         target = self._target
-        if target.options.weights is not None:
-            return self._ask(target.options.weights)  # type: ignore[no-any-return]
-        return target if self._call.instance is None else self._call.instance
-
-    @property
-    def output(self) -> OutputFile | None:
-        target, call = self._target, self._call
         if target.options.output is not None:
             value = self._ask(target.options.output)
             return None if value is None else OutputFile(value)
         for name in target._output_names:
-            value = target.argument(name, call.instance, call._args, call._kwargs)
+            value = target.argument(name, self._instance, self._args, self._kwargs)
             if value is not _MISSING and value is not None:
                 return OutputFile(value)
         return None
 
-    @property
-    def plays(self) -> bool:
-        return bool(self._ask(self._target.options.plays))
-
     # --- when there is audio ---
 
-    def format(self, chunk: object) -> tuple[int | None, str | None]:
-        target, call = self._target, self._call
+    def declared_format(self, audio: object) -> tuple[int | None, str | None]:
+        target = self._target
         if target.fixed_format is not None:
             return target.fixed_format
         options = target.options
-        if call.result is None:
-            call.chunk = chunk
+        if callable(options.sample_rate) or callable(options.format):
+            self._show(audio)
         rate = sample_rate_of(self._ask(options.sample_rate))
         format = self._ask(options.format)
         if not isinstance(format, str):
@@ -392,45 +396,52 @@ class CallSource(Source):
             rate = self._found_rate()
         return rate, format
 
+    def _show(self, audio: object) -> None:
+        """Let options see a chunk; a whole result they have already."""
+        if self.call.result is None:
+            self.call.chunk = audio
+
     def _found_rate(self) -> int | None:
-        target, call = self._target, self._call
+        target, instance = self._target, self._instance
         for name in target._rate_names:
-            rate = sample_rate_of(target.argument(name, call.instance, call._args, call._kwargs))
+            rate = sample_rate_of(target.argument(name, instance, self._args, self._kwargs))
             if rate is not None:
                 return rate
-        if call.instance is not None:
+        if instance is not None:
             for name in _RATE_ATTRIBUTES:
                 try:
-                    rate = sample_rate_of(getattr(call.instance, name, None))
+                    rate = sample_rate_of(getattr(instance, name, None))
                 except Exception:  # a property of the host's that fails is no concern of ours
                     continue
                 if rate is not None:
                     return rate
         return None
 
-    def audio(self, value: object) -> object:
-        option = self._target.options.audio
-        if option is None:
-            return value
-        if self._call.result is None:
-            self._call.chunk = value
-        return self._ask(option)
+    def pick_audio(self, value: object) -> object:
+        self._show(value)
+        return self._ask(self._target.options.audio)
 
     # --- when the backend is done ---
 
-    def complete(self, attributes: Attributes, result: object) -> None:
-        call, target = self._call, self._target
+    def describe_result(self, attributes: Attributes, result: object) -> None:
+        target = self._target
+        device = target.options.device
+        looks_for_device = device is None and not target.remote and "torch" in sys.modules
+        if not (target.shows_calls or looks_for_device):
+            return
+        call = self.call
         call.returned = True
         if result is not None:
             call.result = result
         for name, option in self._open:
             add_known(attributes, name, self._ask(option))
-        option = target.options.device
-        if option is None:
-            if not target.remote and "torch" in sys.modules:
-                add_known(attributes, "device", _found_device(call))
-        elif callable(option):
-            add_known(attributes, "device", self._ask(option))
+        if looks_for_device:
+            add_known(attributes, "device", _found_device(call))
+        elif callable(device):
+            add_known(attributes, "device", self._ask(device))
+
+    def is_played(self) -> bool:
+        return bool(self._ask(self._target.options.plays))
 
 
 def is_text(value: object) -> bool:

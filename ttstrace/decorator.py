@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import wrapt
 from opentelemetry.context import Context, attach, get_current
 
-from ttstrace.call import Call, CallSource, Options, Target
+from ttstrace.call import Call, CallSynthesis, Options, Target
 from ttstrace.faults import report
 from ttstrace.lifecycle import Synthesis, abandon, drain, running, suppressed
 from ttstrace.providers import idle
@@ -191,10 +191,9 @@ def _traced_call(target: Target) -> Callable[..., Any]:
             outer = _wanted(target, instance, args, kwargs)
             if outer is not None:
                 drain()
-                source = CallSource(target, instance, args, kwargs)
-                if source.is_synthesis:
-                    synthesis = Synthesis(target, source)
-                    args, kwargs = source.arguments(synthesis)
+                synthesis = CallSynthesis(target, instance, args, kwargs)
+                if synthesis.is_synthesis():
+                    args, kwargs = synthesis.take_arguments()
                     context = synthesis.begin(outer)
         except Exception as error:
             report(error)
@@ -225,10 +224,9 @@ def _prepare(target: Target, instance: Any, args: Any, kwargs: Any) -> tuple[Syn
     """A synthesis that is yet to start, if the call is to be measured, and the arguments to call with."""
     try:
         if _wanted(target, instance, args, kwargs) is not None:
-            source = CallSource(target, instance, args, kwargs)
-            if source.is_synthesis:
-                synthesis = Synthesis(target, source)
-                return synthesis, *source.arguments(synthesis)
+            synthesis = CallSynthesis(target, instance, args, kwargs)
+            if synthesis.is_synthesis():
+                return synthesis, *synthesis.take_arguments()
     except Exception as error:
         report(error)
     return None, args, kwargs

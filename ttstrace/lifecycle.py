@@ -154,7 +154,7 @@ class Operation:
         if function:
             self.attributes[semconv.CODE_FUNCTION_NAME] = encodable(function)
         self.name = self.name_with(self.samplable.get(semconv.GEN_AI_REQUEST_MODEL))
-        # Which questions its sources have an answer to: the others are not asked at every call.
+        # Which questions a synthesis of it has an answer to: the others are not asked at every call.
         self.asks = False
         """Some facts are to be asked for before the backend runs."""
         self.picks = False
@@ -167,48 +167,6 @@ class Operation:
     def name_with(self, model: str | None) -> str:
         """The span's name."""
         return f"{semconv.OPERATION} {model or self.function}".rstrip()
-
-
-class Source:
-    """What the driver of a synthesis knows of it, asked at the moments when it can be known.
-
-    This base knows nothing: that is what a synthesis fed by hand has. A traced call (`ttstrace.call.Call`) knows its
-    arguments and its result.
-    """
-
-    __slots__ = ()
-
-    @property
-    def weights(self) -> object | None:
-        """The object that holds the loaded model; None where there is none (a remote service)."""
-        return None
-
-    @property
-    def output(self) -> OutputFile | None:
-        """Where the audio will be written; asked before the backend runs."""
-        return None
-
-    @property
-    def plays(self) -> bool:
-        """Whether the backend plays the sound itself: then the time is playback's."""
-        return False
-
-    def begin(self, samplable: Attributes, attributes: Attributes) -> None:
-        """Add what is known before the backend runs: provider and model to the first, all else to the second."""
-
-    def read_text(self, synthesis: Synthesis) -> None:
-        """Tell the synthesis its text, as far as that is there."""
-
-    def format(self, chunk: object) -> tuple[int | None, str | None]:
-        """The sample rate and the format of raw audio, as far as the program says them."""
-        return None, None
-
-    def audio(self, value: object) -> object:
-        """Where the audio is in a result or a chunk."""
-        return value
-
-    def complete(self, attributes: Attributes, result: object) -> None:
-        """Add what is known when the backend is done."""
 
 
 class Synthesis:
@@ -242,7 +200,6 @@ class Synthesis:
         "operation",
         "reader",
         "remote_inside",
-        "source",
         "span",
         "start_time",
         "streamed",
@@ -251,9 +208,8 @@ class Synthesis:
         "timeline",
     )
 
-    def __init__(self, operation: Operation, source: Source) -> None:
+    def __init__(self, operation: Operation) -> None:
         self.operation = operation
-        self.source = source
         self._attributes = operation.attributes.copy()
         self._samplable = operation.samplable
         self._cold: bool | None = None
@@ -281,6 +237,34 @@ class Synthesis:
         self._parent: Synthesis | None = None
         self._presence: int | None = None
         self._active: Attributes | None = None
+
+    # --- what its driver knows of it: these know nothing, a traced call (`ttstrace.call`) answers them ---
+
+    def weights(self) -> object | None:
+        """The object that holds the loaded model; None where there is none to be known."""
+        return None
+
+    def describe_request(self, samplable: Attributes, attributes: Attributes) -> None:
+        """Add what is known before the backend runs: provider and model to the first, all else to the second."""
+
+    def find_output(self) -> OutputFile | None:
+        """Where the audio will be written; asked before the backend runs."""
+        return None
+
+    def declared_format(self, audio: object) -> tuple[int | None, str | None]:
+        """The sample rate and the format of raw audio, as far as the program says them."""
+        return None, None
+
+    def pick_audio(self, value: object) -> object:
+        """Where the audio is in a result or a chunk."""
+        return value
+
+    def describe_result(self, attributes: Attributes, result: object) -> None:
+        """Add what is known when the backend is done."""
+
+    def is_played(self) -> bool:
+        """Whether the backend plays the sound itself: then the time is playback's."""
+        return False
 
     # --- the program's side ---
 
@@ -337,17 +321,16 @@ class Synthesis:
         used_tracer, used_instruments = tracer(), instruments()
         if used_tracer is None and used_instruments is None:
             return None
-        operation, source = self.operation, self.source
+        operation = self.operation
         self._generation = _generation
         self._instruments = used_instruments
         attributes, name = operation.samplable, operation.name
         if operation.asks:
             attributes = attributes.copy()
-            source.begin(attributes, self._attributes)
+            self.describe_request(attributes, self._attributes)
             name = operation.name_with(attributes.get(semconv.GEN_AI_REQUEST_MODEL))
         self._samplable = attributes
-        source.read_text(self)
-        if not operation.remote and (weights := source.weights) is not None:
+        if not operation.remote and (weights := self.weights()) is not None:
             self._cold = is_cold(weights)
         start_ns = self._start_ns = time_ns()
         entries: dict[str, object] = {**context, _SYNTHESIS: self}
@@ -362,7 +345,7 @@ class Synthesis:
             self._enter_among_others(running(context))
             self.context = Context(entries)
             if operation.writes:
-                self._output = source.output
+                self._output = self.find_output()
             if not _exit_hook:
                 _register_exit_hook()
             # A span that is not sampled is made current all the same: else its children would become roots.
@@ -408,8 +391,8 @@ class Synthesis:
         reader, timeline = self.reader, self.timeline
         if reader is None:
             self.streamed = True
-            reader = self.reader = AudioReader(*self.source.format(chunk))
-        seconds = reader.feed(self.source.audio(chunk) if self.operation.picks else chunk)
+            reader = self.reader = AudioReader(*self.declared_format(chunk))
+        seconds = reader.feed(self.pick_audio(chunk) if self.operation.picks else chunk)
         (timeline or self.follow()).chunk(asked, arrived, seconds, reader)
 
     def take_text(self, text: str) -> None:
@@ -530,7 +513,7 @@ class Synthesis:
         audio = _UNKNOWN_AUDIO
         try:
             if returned:
-                self.source.complete(attributes, result)
+                self.describe_result(attributes, result)
                 if self.operation.asks:
                     self._take_late(attributes)
             audio = self._read_audio(result, returned)
@@ -566,7 +549,7 @@ class Synthesis:
             attributes[semconv.TTS_AUDIO_CHANNELS] = channels
         if format is not None:
             attributes[semconv.TTS_AUDIO_FORMAT] = format
-        if duration is not None and not (self.operation.plays and self.source.plays):
+        if duration is not None and not (self.operation.plays and self.is_played()):
             attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
             if seconds and error is None:
                 attributes[semconv.TTS_RTF] = rtf = duration / seconds
@@ -605,8 +588,8 @@ class Synthesis:
         if reader is None:
             if not returned or (result is None and output is None):
                 return _UNKNOWN_AUDIO
-            rate, format = self.source.format(result)
-            audio = self.source.audio(result) if self.operation.picks and result is not None else result
+            rate, format = self.declared_format(result)
+            audio = self.pick_audio(result) if self.operation.picks and result is not None else result
             if format is None and output is None and hasattr(type(audio), "dtype"):
                 whole = whole_array(audio, rate)
                 if whole is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.context import Context, attach, get_current
 
 from ttstrace.faults import report
-from ttstrace.lifecycle import Operation, Source, Synthesis, abandon, drain, running, suppressed
+from ttstrace.lifecycle import Operation, Synthesis, abandon, drain, running, suppressed
 from ttstrace.values import Attributes, add_known, check_options
 
 if TYPE_CHECKING:
@@ -25,22 +25,10 @@ class _NoSynthesis(Synthesis):
     """What `synthesis.current()` gives where none is running: takes everything, does nothing."""
 
     def __init__(self) -> None:
-        super().__init__(Operation(""), Source())
+        super().__init__(Operation(""))
 
 
 _NONE: Final = _NoSynthesis()
-
-
-class _Declared(Source):
-    """What the program said of the audio it feeds by hand."""
-
-    __slots__ = ("_declared",)
-
-    def __init__(self, sample_rate: int | None, format: str | None) -> None:
-        self._declared = (sample_rate, format)
-
-    def format(self, chunk: object) -> tuple[int | None, str | None]:
-        return self._declared
 
 
 class synthesis(Synthesis):
@@ -71,7 +59,7 @@ class synthesis(Synthesis):
         TypeError, ValueError: an option has no meaning; said when it is made, before anything runs.
     """
 
-    __slots__ = ("_entered_from",)
+    __slots__ = ("_entered_from", "_format")
 
     def __init__(
         self,
@@ -98,7 +86,8 @@ class synthesis(Synthesis):
             ("attributes", attributes),
         ):
             add_known(known, name, value)
-        super().__init__(Operation("", producer=producer, attributes=known), _Declared(sample_rate, format))
+        super().__init__(Operation("", producer=producer, attributes=known))
+        self._format = (sample_rate, format)
         self._entered_from: Context | None = None
         if text is not None:
             if not isinstance(text, str):
@@ -109,6 +98,9 @@ class synthesis(Synthesis):
     def current() -> Synthesis:
         """The synthesis that is running here; where there is none, one that takes everything and does nothing."""
         return running(get_current()) or _NONE
+
+    def declared_format(self, audio: object) -> tuple[int | None, str | None]:
+        return self._format
 
     def start(self) -> Self:
         """Start. Unlike `with`, this does not make the span current: spans started next are not its children."""
