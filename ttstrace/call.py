@@ -355,7 +355,7 @@ class CallSynthesis(Synthesis):
             return self._ask(target.options.weights)  # type: ignore[no-any-return]
         return target if self._instance is None else self._instance
 
-    def describe_request(self, samplable: Attributes, attributes: Attributes) -> None:
+    def describe_request(self, attributes: Attributes) -> None:
         still_open: list[tuple[str, Callable[[Call], Any]]] = []
         for name, option in self._target._asked:
             try:
@@ -365,7 +365,7 @@ class CallSynthesis(Synthesis):
             if value is None:
                 still_open.append((name, option))
             else:
-                add_known(samplable if name in ("provider", "model") else attributes, name, value)
+                add_known(attributes, name, value)
         self._open = tuple(still_open)
 
     def find_output(self) -> OutputFile | None:

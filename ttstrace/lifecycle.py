@@ -120,7 +120,8 @@ def is_cold(model: object) -> bool | None:
 
 
 _UNKNOWN_AUDIO: Final = Whole(None, None, None, None, None)
-_SAMPLABLE: Final = frozenset((semconv.GEN_AI_PROVIDER_NAME, semconv.GEN_AI_REQUEST_MODEL))
+# Who and what: what samplers may go by, and metrics are told apart by.
+_IDENTITY: Final = (semconv.GEN_AI_OPERATION_NAME, semconv.GEN_AI_PROVIDER_NAME, semconv.GEN_AI_REQUEST_MODEL)
 
 
 class Operation:
@@ -128,7 +129,7 @@ class Operation:
 
     __slots__ = (
         "__weakref__", "asks", "attributes", "function", "kind", "name", "patched", "picks", "plays", "producer",
-        "remote", "samplable", "writes",
+        "remote", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -145,15 +146,14 @@ class Operation:
         self.kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
         self.producer = producer
         self.patched = patched
-        attributes = attributes or {}
-        # What a sampler may go by is there when the span starts; all else is set at its end, at once.
-        self.samplable: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION}
-        for name in attributes.keys() & _SAMPLABLE:
-            self.samplable[name] = attributes.pop(name)
-        self.attributes: Attributes = {semconv.GEN_AI_OUTPUT_TYPE: semconv.OUTPUT_TYPE_SPEECH, **attributes}
+        self.attributes: Attributes = {
+            semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION,
+            **(attributes or {}),
+            semconv.GEN_AI_OUTPUT_TYPE: semconv.OUTPUT_TYPE_SPEECH,
+        }
         if function:
             self.attributes[semconv.CODE_FUNCTION_NAME] = encodable(function)
-        self.name = self.name_with(self.samplable.get(semconv.GEN_AI_REQUEST_MODEL))
+        self.name = self.name_with(self.attributes.get(semconv.GEN_AI_REQUEST_MODEL))
         # Which questions a synthesis of it has an answer to: the others are not asked at every call.
         self.asks = False
         """Some facts are to be asked for before the backend runs."""
@@ -184,11 +184,11 @@ class Synthesis:
         "_feeding_lock",
         "_generation",
         "_instruments",
+        "_name",
         "_outermost",
         "_output",
         "_parent",
         "_presence",
-        "_samplable",
         "_stages",
         "_stages_dropped",
         "_start_ns",
@@ -211,7 +211,7 @@ class Synthesis:
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
         self._attributes = operation.attributes.copy()
-        self._samplable = operation.samplable
+        self._name = operation.name
         self._cold: bool | None = None
         self.span: Span | None = None
         self.start_time: float | None = None
@@ -244,8 +244,8 @@ class Synthesis:
         """The object that holds the loaded model; None where there is none to be known."""
         return None
 
-    def describe_request(self, samplable: Attributes, attributes: Attributes) -> None:
-        """Add what is known before the backend runs: provider and model to the first, all else to the second."""
+    def describe_request(self, attributes: Attributes) -> None:
+        """Add what is known before the backend runs."""
 
     def find_output(self) -> OutputFile | None:
         """Where the audio will be written; asked before the backend runs."""
@@ -324,21 +324,19 @@ class Synthesis:
         operation = self.operation
         self._generation = _generation
         self._instruments = used_instruments
-        attributes, name = operation.samplable, operation.name
         if operation.asks:
-            attributes = attributes.copy()
-            self.describe_request(attributes, self._attributes)
-            name = operation.name_with(attributes.get(semconv.GEN_AI_REQUEST_MODEL))
-        self._samplable = attributes
+            self.describe_request(self._attributes)
+            self._name = operation.name_with(self._attributes.get(semconv.GEN_AI_REQUEST_MODEL))
         if not operation.remote and (weights := self.weights()) is not None:
             self._cold = is_cold(weights)
         start_ns = self._start_ns = time_ns()
         entries: dict[str, object] = {**context, _SYNTHESIS: self}
         try:
             if used_tracer is not None:
-                first = attributes if sampler_looks_at_attributes() else None
+                # All attributes are set at the end, at once; what a sampler may go by is there at the start as well.
+                first = self._identity() if sampler_looks_at_attributes() else None
                 entries[_SPAN] = span = used_tracer.start_span(
-                    name, context, operation.kind, first, None, start_ns, False, False
+                    self._name, context, operation.kind, first, None, start_ns, False, False
                 )
                 if span.is_recording():
                     self.span = span
@@ -490,7 +488,7 @@ class Synthesis:
             if span is not None:
                 if error is not None:
                     record_exception(span, error, end_ns)
-                span.set_attributes({**self._samplable, **attributes})
+                span.set_attributes(attributes)
             if used_instruments is not None and not self.inner:
                 self._record(used_instruments, attributes, length, context)
         except Exception as fault:
@@ -514,8 +512,10 @@ class Synthesis:
         try:
             if returned:
                 self.describe_result(attributes, result)
-                if self.operation.asks:
-                    self._take_late(attributes)
+                if self.operation.asks and self.span is not None:
+                    name = self.operation.name_with(attributes.get(semconv.GEN_AI_REQUEST_MODEL))
+                    if name != self._name:  # the model became known only now
+                        self.span.update_name(name)
             audio = self._read_audio(result, returned)
         except Exception as fault:  # then nothing is known of the audio; the times still are
             report(fault)
@@ -573,14 +573,6 @@ class Synthesis:
             if self._stages_dropped:
                 attributes[semconv.TTS_STAGE_DROPPED] = self._stages_dropped
         return attributes
-
-    def _take_late(self, attributes: Attributes) -> None:
-        """Provider or model that became known only at the end: the span's name and the metrics tell them, too."""
-        late = attributes.keys() & _SAMPLABLE
-        if late:
-            self._samplable = {**self._samplable, **{name: attributes[name] for name in late}}
-            if self.span is not None:
-                self.span.update_name(self.operation.name_with(self._samplable.get(semconv.GEN_AI_REQUEST_MODEL)))
 
     def _read_audio(self, result: object, returned: bool) -> Whole:
         """The audio's facts: of the chunks that came, of a whole result, or of the file that the call wrote."""
@@ -657,8 +649,12 @@ class Synthesis:
         since_start = min(instant, end) - self.start_time  # type: ignore[operator]
         self.span.add_event(name, attributes, self._start_ns + int(since_start * 1e9))  # type: ignore[union-attr]
 
+    def _identity(self) -> Attributes:
+        known = self._attributes
+        return {name: known[name] for name in _IDENTITY if name in known}
+
     def _metric_attributes(self, used: Instruments) -> Attributes:
-        attributes = self._samplable.copy()
+        attributes = self._identity()
         model = attributes.get(semconv.GEN_AI_REQUEST_MODEL)
         if model is not None:
             attributes[semconv.GEN_AI_REQUEST_MODEL] = used.model(model)
