@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 class Guard:
     """Ends a synthesis whose lazy result is dropped before it came to its end."""
 
-    __slots__ = ("_coroutine", "at", "synthesis")
+    __slots__ = ("_coroutine", "at", "passed_on", "synthesis")
 
     def __init__(self, synthesis: Synthesis, coroutine: CoroutineType[Any, Any, Any] | None = None) -> None:
         self.synthesis = synthesis
         self._coroutine = coroutine
         self.at = perf_counter()
+        self.passed_on = False
+        """What was awaited turned out to be a stream: that one's guard answers for the synthesis from then on."""
 
     def __del__(self) -> None:
         coroutine = self._coroutine
         if coroutine is not None and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             # Ours, which was to await it, was closed or warns that it was never awaited: once is enough.
             coroutine.close()
-        if not self.synthesis.ended:
+        if not self.passed_on and not self.synthesis.ended:
             abandon(self.synthesis, self.last_seen())
 
     def last_seen(self) -> float:

@@ -112,7 +112,9 @@ async def drive(guard: Guard, awaitable: Awaitable[Any], parent: Context | None)
         raise
     attach(outer)
     try:
-        return hand_on(synthesis, result)
+        handed_on = hand_on(synthesis, result)
+        guard.passed_on = True
+        return handed_on
     except Exception as fault:
         report(fault)
         abandon(synthesis, perf_counter())  # a started span is always ended
