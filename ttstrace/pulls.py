@@ -41,6 +41,10 @@ class Guard:
         """When it last did something."""
         return self.at
 
+    def seen(self) -> None:
+        """It did something just now."""
+        self.at = perf_counter()
+
 
 class Pulls(Guard):
     """What happens around each pull: the span is current, the clock is read, the chunk is accounted for."""
@@ -58,10 +62,13 @@ class Pulls(Guard):
             self.context = synthesis.context
             self.timeline = timeline = synthesis.follow()
             timeline.end = self.at
-            synthesis.streamed = True
 
     def last_seen(self) -> float:
         return self.at if self.timeline is None else self.timeline.end
+
+    def seen(self) -> None:
+        if self.timeline is not None:
+            self.timeline.end = perf_counter()
 
     def ask(self) -> float | None:
         """The consumer asks for more: make the body's context current. Returns when; None where nothing is measured."""

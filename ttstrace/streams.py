@@ -41,19 +41,24 @@ def hand_on(synthesis: Synthesis, result: Any) -> Any:
     if hasattr(cls, "__await__"):
         if isinstance(result, CoroutineType):
             return adopt_name(drive(Guard(synthesis, result), result, None), result)
-        return _proxy(result, Guard(synthesis))
+        return _proxy(result, Pulls(synthesis, None))  # it may be a stream or a context manager as well
     if hasattr(cls, "read") or hasattr(result, "read"):
         # What can be sought through is a file, complete and only to be looked at; what cannot is still to come,
         # unless an option knows where in it the audio is.
         if not synthesis.operation.picks and not _seekable(result):
-            return _proxy(result, Pulls(synthesis, None))
+            return _stream(synthesis, result)
     elif hasattr(cls, "__next__"):
         synthesis.sync_generator = isinstance(result, GeneratorType)
-        return _proxy(result, Pulls(synthesis, None))
+        return _stream(synthesis, result)
     elif hasattr(cls, "__anext__") or hasattr(cls, "__aiter__"):
-        return _proxy(result, Pulls(synthesis, None))
+        return _stream(synthesis, result)
     synthesis.finish(result)
     return result
+
+
+def _stream(synthesis: Synthesis, result: Any) -> Any:
+    synthesis.streamed = True
+    return _proxy(result, Pulls(synthesis, None))
 
 
 def hand_on_later(synthesis: Synthesis, generator: Any, parent: Context) -> Any:
@@ -101,7 +106,7 @@ async def drive(guard: Guard, awaitable: Awaitable[Any], parent: Context | None)
     try:
         result = await awaitable
     except GeneratorExit:
-        guard.at = perf_counter()  # closed, perhaps by the garbage collector: the guard goes with this frame
+        guard.seen()  # closed, perhaps by the garbage collector: the guard goes with this frame
         raise
     except BaseException as error:
         attach(outer)
@@ -168,7 +173,7 @@ class Proxy:
     _ttstrace_body: Any
     _ttstrace_pulls: Any
 
-    def __init__(self, body: Any, pulls: Guard | Pieces) -> None:
+    def __init__(self, body: Any, pulls: Pulls | Pieces) -> None:
         _set(self, "_ttstrace_body", body)
         _set(self, "_ttstrace_pulls", pulls)
 
@@ -294,7 +299,7 @@ _classes: dict[type, type[Proxy]] = {}
 _CLASSES_MAX: Final = 1024  # classes made anew for each call must not pile up here
 
 
-def _proxy(body: Any, pulls: Guard | Pieces) -> Any:
+def _proxy(body: Any, pulls: Pulls | Pieces) -> Any:
     cls = type(body)
     proxy_class = _classes.get(cls)
     if proxy_class is None:

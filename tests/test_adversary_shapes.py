@@ -1,0 +1,95 @@
+"""Results of more than one shape: each is still what it was to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import Spans
+from ttstrace import semconv, traced_synthesis
+
+CHUNK = np.zeros(2400, np.float32)
+
+
+class Request:
+    """What HTTP clients return: to be awaited, entered or iterated."""
+
+    def __init__(self) -> None:
+        self.left = 2
+        self.closed = False
+
+    def __await__(self) -> Generator[Any, None, Request]:
+        yield from asyncio.sleep(0).__await__()
+        return self
+
+    def __aiter__(self) -> Request:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        return CHUNK
+
+    async def __aenter__(self) -> Request:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.closed = True
+
+
+async def _drained(stream: Any) -> int:
+    return len([chunk async for chunk in stream])
+
+
+async def _iterate(request: Any) -> int:
+    return await _drained(request)
+
+
+async def _await(request: Any) -> int:
+    return await _drained(await request)
+
+
+async def _enter(request: Any) -> int:
+    async with request as entered:
+        return await _drained(entered)
+
+
+async def _await_and_enter(request: Any) -> int:
+    async with await request as entered:
+        return await _drained(entered)
+
+
+@pytest.mark.parametrize("use", [_iterate, _await, _enter, _await_and_enter])
+def test_an_awaitable_that_is_a_stream_too(spans: Spans, use: Callable[[Any], Awaitable[int]]) -> None:
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> Request:
+        return Request()
+
+    async def main() -> None:
+        assert await use(speak("hello")) == 2
+
+    asyncio.run(main())
+    attributes = spans.attributes()
+    assert attributes[semconv.TTS_STREAM_CHUNKS] == 2
+    assert attributes[semconv.GEN_AI_REQUEST_STREAM] is True
+    assert semconv.TTS_INTERRUPTED not in attributes
+
+
+def test_an_awaitable_that_is_a_stream_too_left_early(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> Request:
+        return Request()
+
+    async def main() -> None:
+        async with speak("hello") as entered:
+            await entered.__anext__()
+
+    asyncio.run(main())
+    attributes = spans.attributes()
+    assert attributes[semconv.TTS_STREAM_CHUNKS] == 1
+    assert attributes[semconv.TTS_INTERRUPTED] is True
