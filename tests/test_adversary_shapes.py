@@ -93,3 +93,67 @@ def test_an_awaitable_that_is_a_stream_too_left_early(spans: Spans) -> None:
     attributes = spans.attributes()
     assert attributes[semconv.TTS_STREAM_CHUNKS] == 1
     assert attributes[semconv.TTS_INTERRUPTED] is True
+
+
+class Completion:
+    """A language model's answer as its client gives it: an iterator to be entered, and left."""
+
+    def __init__(self) -> None:
+        self.pieces = iter(["ab", "cd"])
+        self.left = False
+
+    def __iter__(self) -> Completion:
+        return self
+
+    def __next__(self) -> str:
+        return next(self.pieces)
+
+    def __enter__(self) -> Completion:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.left = True
+
+    def __aiter__(self) -> Completion:
+        return self
+
+    async def __anext__(self) -> str:
+        piece = next(self.pieces, None)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def __aenter__(self) -> Completion:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.left = True
+
+    def __await__(self) -> Generator[Any, None, Completion]:
+        yield from asyncio.sleep(0).__await__()
+        return self
+
+
+def test_a_text_in_pieces_that_is_entered(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: Any) -> int:
+        with text as pieces:
+            return len(list(pieces))
+
+    completion = Completion()
+    assert speak(completion) == 2
+    assert completion.left
+    assert spans.attributes()[semconv.TTS_INPUT_CHARACTERS] == 4
+
+
+def test_a_text_in_pieces_that_is_awaited_and_entered(spans: Spans) -> None:
+    @traced_synthesis
+    async def speak(text: Any) -> int:
+        await text
+        async with text as pieces:
+            return len([piece async for piece in pieces])
+
+    completion = Completion()
+    assert asyncio.run(speak(completion)) == 2
+    assert completion.left
+    assert spans.attributes()[semconv.TTS_INPUT_CHARACTERS] == 4

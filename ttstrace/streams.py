@@ -295,25 +295,29 @@ _SPECIAL: Final[dict[str, Callable[..., Any]]] = {
     )
 }  # fmt: skip
 
-_classes: dict[type, type[Proxy]] = {}
+# A text's end is not its synthesis's: there, only what brings a piece is measured.
+_SPECIAL_OF_TEXT: Final = _SPECIAL | {name: _forward(name) for name in ("__await__", "__exit__", "__aexit__")}
+
+_classes: dict[tuple[type, type], type[Proxy]] = {}
 _CLASSES_MAX: Final = 1024  # classes made anew for each call must not pile up here
 
 
 def _proxy(body: Any, pulls: Pulls | Pieces) -> Any:
     cls = type(body)
-    proxy_class = _classes.get(cls)
+    key = cls, type(pulls)
+    proxy_class = _classes.get(key)
     if proxy_class is None:
         if len(_classes) >= _CLASSES_MAX:
             _classes.clear()
         own = vars(object)
         members: dict[str, Any] = {
             name: method
-            for name, method in _SPECIAL.items()
+            for name, method in (_SPECIAL_OF_TEXT if type(pulls) is Pieces else _SPECIAL).items()
             if getattr(cls, name, None) is not None and getattr(cls, name) is not own.get(name)
         }
         members["__slots__"] = ()
         members["__module__"] = cls.__module__
-        proxy_class = _classes[cls] = type(cls.__name__, (Proxy,), members)
+        proxy_class = _classes[key] = type(cls.__name__, (Proxy,), members)
     return proxy_class(body, pulls)
 
 
