@@ -157,3 +157,35 @@ def test_a_text_in_pieces_that_is_awaited_and_entered(spans: Spans) -> None:
     assert asyncio.run(speak(completion)) == 2
     assert completion.left
     assert spans.attributes()[semconv.TTS_INPUT_CHARACTERS] == 4
+
+
+class Connection:
+    """A websocket: what is sent over it is no audio."""
+
+    def __init__(self) -> None:
+        self.chunks = [CHUNK, CHUNK]
+
+    def __aiter__(self) -> Connection:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self.chunks:
+            raise StopAsyncIteration
+        return self.chunks.pop()
+
+    async def send(self, message: str, text: bool = False) -> tuple[str, bool]:
+        return message, text
+
+
+def test_a_websocket_sends_as_before(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> Connection:
+        return Connection()
+
+    async def main() -> None:
+        connection = speak("hello")
+        assert await connection.send("more", text=True) == ("more", True)
+        assert await _drained(connection) == 2
+
+    asyncio.run(main())
+    assert spans.attributes()[semconv.TTS_STREAM_CHUNKS] == 2

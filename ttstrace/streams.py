@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from time import perf_counter
 from types import CoroutineType, GeneratorType
 from typing import Any, Final
@@ -186,6 +186,8 @@ class Proxy:
         if type(self._ttstrace_pulls) is not Pulls:
             return value
         measured = _MEASURED_METHODS.get(name)
+        if measured is None and isinstance(self._ttstrace_body, (Generator, AsyncGenerator)):
+            measured = _MEASURED_METHODS_OF_GENERATORS.get(name)
         if measured is None and name.startswith(("iter_", "aiter_")):
             measured = _measured_iteration
         return value if measured is None or not callable(value) else measured(self, name, value)
@@ -383,10 +385,6 @@ def _measured_iteration(self: Proxy, name: str, method: Callable[..., Any]) -> C
 
 
 _MEASURED_METHODS: Final[dict[str, Callable[[Proxy, str, Callable[..., Any]], Callable[..., Any]]]] = {
-    "send": _measured_send,
-    "throw": _measured_send,
-    "asend": _measured_asend,
-    "athrow": _measured_asend,
     "close": _measured_close,
     "aclose": _measured_close,
     "read": _measured_read,
@@ -394,4 +392,11 @@ _MEASURED_METHODS: Final[dict[str, Callable[[Proxy, str, Callable[..., Any]], Ca
     "readall": _measured_read,
     "aread": _measured_read,
     "readinto": _measured_read,
+}
+# Elsewhere these names mean something else: what a websocket sends is no pull.
+_MEASURED_METHODS_OF_GENERATORS: Final[dict[str, Callable[[Proxy, str, Callable[..., Any]], Callable[..., Any]]]] = {
+    "send": _measured_send,
+    "throw": _measured_send,
+    "asend": _measured_asend,
+    "athrow": _measured_asend,
 }
