@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
-
 from conftest import Spans
+
 from ttstrace import semconv, traced_synthesis
 
 CHUNK = np.zeros(2400, np.float32)

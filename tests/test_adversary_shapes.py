@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from conftest import Spans
+
 from ttstrace import semconv, traced_synthesis
 
 CHUNK = np.zeros(2400, np.float32)
@@ -189,3 +189,74 @@ def test_a_websocket_sends_as_before(spans: Spans) -> None:
 
     asyncio.run(main())
     assert spans.attributes()[semconv.TTS_STREAM_CHUNKS] == 2
+
+
+class Body:
+    """A lazy body that is no file: bytes, or an array."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def read(self, amt: int | None = None, decode_content: bool | None = None) -> Any:
+        part, self.data = (self.data, self.data[:0]) if amt is None else (self.data[:amt], self.data[amt:])
+        return part
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.read(memoryview(buffer).nbytes)
+        memoryview(buffer).cast("B")[: len(part)] = part
+        return len(part)
+
+
+@traced_synthesis(sample_rate=24000, format="pcm_s16le")
+def body(text: str, data: Any) -> Body:
+    return Body(data)
+
+
+def test_a_body_that_gives_arrays(spans: Spans) -> None:
+    stream = body("hello", np.zeros(2400, np.float32))
+    while len(stream.read(1000)):
+        pass
+    attributes = spans.attributes()
+    assert attributes[semconv.TTS_STREAM_CHUNKS] == 3
+    assert attributes[semconv.TTS_AUDIO_DURATION] == 0.1
+    assert semconv.TTS_INTERRUPTED not in attributes
+
+
+@pytest.mark.parametrize("buffer", [bytearray(2000), np.zeros(1000, np.int16), np.zeros((2, 500), np.int16)])
+def test_a_body_read_into_any_buffer(spans: Spans, buffer: Any) -> None:
+    stream = body("hello", bytes(4800))
+    read = 0
+    while count := stream.readinto(buffer):
+        read += count
+    assert read == 4800
+    attributes = spans.attributes()
+    assert attributes[semconv.TTS_STREAM_CHUNKS] == 3
+    assert attributes[semconv.TTS_AUDIO_SIZE] == 4800
+    assert attributes[semconv.TTS_AUDIO_DURATION] == 0.1
+
+
+@pytest.mark.parametrize("decode", [True, False, None])
+def test_a_body_read_whole_with_arguments_that_are_no_size(spans: Spans, decode: Any) -> None:
+    assert len(body("hello", bytes(4800)).read(decode_content=decode)) == 4800
+    attributes = spans.attributes()
+    assert attributes[semconv.TTS_AUDIO_DURATION] == 0.1
+    assert semconv.TTS_INTERRUPTED not in attributes
+
+
+def test_a_body_that_has_nothing_yet(spans: Spans) -> None:
+    class NotYet(Body):
+        def read(self, *args: Any, **kwargs: Any) -> Any:
+            if self.data is None:
+                self.data = bytes(4800)
+                return None
+            return super().read(*args, **kwargs)
+
+    @traced_synthesis(sample_rate=24000, format="pcm_s16le")
+    def speak(text: str) -> NotYet:
+        return NotYet(None)
+
+    stream = speak("hello")
+    assert stream.read(4800) is None
+    assert len(stream.read(4800)) == 4800
+    assert stream.read(4800) == b""
+    assert spans.attributes()[semconv.TTS_AUDIO_DURATION] == 0.1

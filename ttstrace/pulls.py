@@ -249,9 +249,15 @@ class Pulls(Guard):
         return data
 
     def _read(self, asked: float, outer: Context, whole: bool, answer: Any, args: tuple[Any, ...]) -> None:
-        data = memoryview(args[0])[:answer] if isinstance(answer, int) and args else answer  # readinto
+        try:
+            data, ended = answer, whole or (answer is not None and _is_empty(answer))
+            if isinstance(answer, int) and args:  # readinto: so many bytes, whatever the buffer's items are
+                data = memoryview(args[0]).cast("B")[:answer]
+        except Exception as error:
+            report(error)
+            data, ended = None, whole
         self.answer(asked, outer, data, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
-        if whole or not answer:
+        if ended:
             try:
                 self.synthesis.finish()
             except Exception as error:
@@ -261,6 +267,11 @@ class Pulls(Guard):
         # Closed while it was suspended, perhaps by the garbage collector: nothing of OpenTelemetry may be called here.
         self.timeline.end = perf_counter()  # type: ignore[union-attr]
         abandon(self.synthesis, self.last_seen())
+
+
+def _is_empty(answer: Any) -> bool:
+    """Whether what was read says that there is no more. None says that there is none yet."""
+    return len(answer) == 0 if hasattr(answer, "__len__") else not answer
 
 
 class Pieces:

@@ -365,11 +365,16 @@ async def _aclose(pulls: Pulls, closing: Awaitable[Any]) -> Any:
         pulls.closed()
 
 
+_SIZES: Final = frozenset({"size", "amt", "n", "nbytes", "length", "count", "frames", "limit"})
+
+
 def _measured_read(self: Proxy, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     pulls = self._ttstrace_pulls
 
     def read(*args: Any, **kwargs: Any) -> Any:
-        size = next(iter(args), next(iter(kwargs.values()), None)) if name != "readinto" else 1
+        size = 1 if name == "readinto" else args[0] if args else None
+        for keyword in _SIZES.intersection(kwargs):
+            size = kwargs[keyword]
         if size == 0:
             return method(*args, **kwargs)  # its empty answer says nothing
         return pulls.read(size is None or (isinstance(size, int) and size < 0), method, args, kwargs)
