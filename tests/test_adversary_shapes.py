@@ -260,3 +260,40 @@ def test_a_body_that_has_nothing_yet(spans: Spans) -> None:
     assert len(stream.read(4800)) == 4800
     assert stream.read(4800) == b""
     assert spans.attributes()[semconv.TTS_AUDIO_DURATION] == 0.1
+
+
+@pytest.mark.parametrize("entered", [None, b"audio", (1, 2), CHUNK], ids=["None", "bytes", "tuple", "array"])
+def test_what_entering_gives_is_the_object_itself(spans: Spans, entered: Any) -> None:
+    class Managed:
+        def __iter__(self) -> Managed:
+            return self
+
+        def __next__(self) -> Any:
+            raise StopIteration
+
+        def __enter__(self) -> Any:
+            return entered
+
+        def __exit__(self, *error: object) -> None: ...
+
+        async def __aenter__(self) -> Any:
+            return entered
+
+        async def __aexit__(self, *error: object) -> None: ...
+
+        def iter_parts(self) -> Any:
+            return entered
+
+    @traced_synthesis
+    def speak(text: str) -> Managed:
+        return Managed()
+
+    with speak("hello") as given:
+        assert given is entered
+    assert speak("hello").iter_parts() is entered
+
+    async def main() -> None:
+        async with speak("hello") as given:  # type: ignore[attr-defined]
+            assert given is entered
+
+    asyncio.run(main())

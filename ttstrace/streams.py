@@ -273,8 +273,9 @@ async def _aexit(self: Proxy, *error: Any) -> Any:
 
 
 def _share(self: Proxy, part: Any) -> Any:
-    """A proxy for another face of the same body: its iterator, what entering it gave."""
-    return _proxy(part, self._ttstrace_pulls)
+    """A proxy for another face of the same body: its iterator, what entering it gave; what came whole as it is."""
+    cls = type(part)
+    return part if cls in _WHOLE or hasattr(cls, "dtype") else _proxy(part, self._ttstrace_pulls)
 
 
 # Special methods are looked up on the class: a proxy's class has those that its body's class has, no more and no less.
