@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
@@ -297,3 +298,26 @@ def test_what_entering_gives_is_the_object_itself(spans: Spans, entered: Any) ->
             assert given is entered
 
     asyncio.run(main())
+
+
+@types.coroutine
+def _generator_to_be_awaited(text: str) -> Generator[Any, None, Any]:
+    yield from asyncio.sleep(0).__await__()
+    return CHUNK
+
+
+@pytest.mark.parametrize(
+    "function", [_generator_to_be_awaited, lambda text: _generator_to_be_awaited(text)], ids=["itself", "returned"]
+)
+def test_a_generator_that_is_awaited(spans: Spans, function: Any) -> None:
+    speak = traced_synthesis(sample_rate=24000)(function)
+
+    async def main() -> None:
+        assert await speak("hello") is CHUNK
+        never_awaited = speak("hello")
+        never_awaited.close()
+
+    asyncio.run(main())
+    attributes = dict(spans.syntheses()[0].attributes or {})
+    assert attributes[semconv.TTS_AUDIO_DURATION] == 0.1
+    assert attributes[semconv.GEN_AI_REQUEST_STREAM] is False

@@ -160,7 +160,10 @@ def _kind(function: Any) -> str:
         function = type(function).__call__
     if inspect.iscoroutinefunction(function):
         return "coroutine"
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if inspect.isgeneratorfunction(function):
+        awaited = function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE  # by `types.coroutine`
+        return "coroutine" if awaited else "generator"
+    if inspect.isasyncgenfunction(function):
         return "generator"
     return "call"
 

@@ -22,9 +22,9 @@ class Guard:
 
     __slots__ = ("_coroutine", "at", "passed_on", "synthesis")
 
-    def __init__(self, synthesis: Synthesis, coroutine: CoroutineType[Any, Any, Any] | None = None) -> None:
+    def __init__(self, synthesis: Synthesis, awaited: object = None) -> None:
         self.synthesis = synthesis
-        self._coroutine = coroutine
+        self._coroutine = awaited if isinstance(awaited, CoroutineType) else None
         self.at = perf_counter()
         self.passed_on = False
         """What was awaited turned out to be a stream: that one's guard answers for the synthesis from then on."""
