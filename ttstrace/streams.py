@@ -47,6 +47,8 @@ def hand_on(synthesis: Synthesis, result: Any) -> Any:
         # unless an option knows where in it the audio is.
         if not synthesis.operation.picks and not _seekable(result):
             return _stream(synthesis, result)
+    elif cls is GeneratorType and result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:  # by `types.coroutine`
+        return adopt_name(drive(Guard(synthesis), result, None), result)
     elif hasattr(cls, "__next__"):
         synthesis.sync_generator = isinstance(result, GeneratorType)
         return _stream(synthesis, result)
