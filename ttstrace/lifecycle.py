@@ -19,7 +19,7 @@ from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, create_key
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, create_key, get_current
 from opentelemetry.trace import SpanKind, set_span_in_context
 
 from ttstrace import semconv
@@ -417,6 +417,12 @@ class Synthesis:
                 stages[name] = seconds
             else:
                 self._stages_dropped += 1
+
+    def leave(self, outer: Context) -> None:
+        """Make `outer` current again where the backend was closed (`GeneratorExit`): by the garbage collector perhaps,
+        in the midst of anything. A context that is not this synthesis's is not ours to change."""
+        if get_current().get(_SYNTHESIS) is self:
+            attach(outer)
 
     # --- the one end ---
 

@@ -141,12 +141,15 @@ class synthesis(Synthesis):
     def __exit__(
         self, cls: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._entered_from is not None:
+        outer, self._entered_from = self._entered_from, None
+        closed = isinstance(error, GeneratorExit)
+        # Where the generator around it was closed, the garbage collector may have done so in the midst of anything: the
+        # context that is current then is not ours to change.
+        if outer is not None and (not closed or get_current() is self.context):
             # By value: a token does not work where the block is left in another thread's or task's context.
-            attach(self._entered_from)
-            self._entered_from = None
-        if isinstance(error, GeneratorExit):
-            abandon(self, perf_counter())  # the generator around it was closed, perhaps by the garbage collector
+            attach(outer)
+        if closed:
+            abandon(self, perf_counter())
         else:
             self.end(error)
 

@@ -265,6 +265,7 @@ class Pulls(Guard):
 
     def _forsaken(self, outer: Context) -> None:
         # Closed while it was suspended, perhaps by the garbage collector: nothing of OpenTelemetry may be called here.
+        self.synthesis.leave(outer)
         self.timeline.end = perf_counter()  # type: ignore[union-attr]
         abandon(self.synthesis, self.last_seen())
 

@@ -39,7 +39,7 @@ class stage:
         TypeError, ValueError: the name is no non-empty str; what is decorated is a generator function.
     """
 
-    __slots__ = ("_entered_from", "_held", "_name", "_running", "_span", "_started", "_synthesis")
+    __slots__ = ("_entered", "_entered_from", "_held", "_name", "_running", "_span", "_started", "_synthesis")
 
     def __init__(self, name: str, *, synthesis: bool = True) -> None:
         if not isinstance(name, str):
@@ -55,14 +55,15 @@ class stage:
             context = get_current()
             synthesis = running(context)
             if synthesis is not None:
-                self._entered_from = context
+                self._entered = self._entered_from = context
                 self._span = None
                 used_tracer = tracer()
                 if synthesis.span is not None and used_tracer is not None:
                     self._span = used_tracer.start_span(
                         self._name, context, record_exception=False, set_status_on_exception=False
                     )
-                    attach(set_span_in_context(self._span, context))
+                    self._entered = set_span_in_context(self._span, context)
+                    attach(self._entered)
                 self._held = 0.0 if synthesis.timeline is None else synthesis.timeline.hold
                 self._running = synthesis
                 self._started = perf_counter()
@@ -81,13 +82,17 @@ class stage:
             self._running = None
             span = self._span
             if span is not None:
-                attach(self._entered_from)
-                if isinstance(error, Exception):
-                    span.set_attribute(semconv.ERROR_TYPE, type_name(error))
-                    span.set_status(Status(StatusCode.ERROR))
                 if isinstance(error, GeneratorExit):
-                    later(span.end)  # the generator around it was closed, perhaps by the garbage collector
+                    # The generator around it was closed, perhaps by the garbage collector in the midst of anything: the
+                    # context that is current then is not ours to change.
+                    if get_current() is self._entered:
+                        attach(self._entered_from)
+                    later(span.end)
                 else:
+                    attach(self._entered_from)
+                    if isinstance(error, Exception):
+                        span.set_attribute(semconv.ERROR_TYPE, type_name(error))
+                        span.set_status(Status(StatusCode.ERROR))
                     span.end()
             if synthesis.timeline is not None:
                 elapsed -= synthesis.timeline.hold - self._held

@@ -108,6 +108,7 @@ async def drive(guard: Guard, awaitable: Awaitable[Any], parent: Context | None)
     try:
         result = await awaitable
     except GeneratorExit:
+        synthesis.leave(outer)
         guard.seen()  # closed, perhaps by the garbage collector: the guard goes with this frame
         raise
     except BaseException as error:
