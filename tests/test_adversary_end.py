@@ -99,3 +99,17 @@ def test_a_closed_coroutine_leaves_the_current_span_alone(spans: Spans) -> None:
     coroutine.close()
     assert not _current().is_valid
     assert spans.one().attributes["tts.interrupted"] is True  # type: ignore[index]
+
+
+def test_a_future_that_is_dropped(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> Any:
+        return asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        future = speak("hello")
+        del future
+        gc.collect()
+
+    asyncio.run(main())
+    assert spans.attributes()[semconv.TTS_INTERRUPTED] is True

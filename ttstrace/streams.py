@@ -36,7 +36,7 @@ def hand_on(synthesis: Synthesis, result: Any) -> Any:
         synthesis.finish(result)
         return result
     if isinstance(result, concurrent.futures.Future) or asyncio.isfuture(result):
-        result.add_done_callback(_Settler(synthesis))
+        result.add_done_callback(_Settler(Guard(synthesis)))
         return result
     if hasattr(cls, "__await__"):
         if isinstance(result, CoroutineType):
@@ -137,25 +137,26 @@ def adopt_name(coroutine: Any, original: Any) -> Any:
 
 
 class _Settler:
-    """Done callback of a future."""
+    """Done callback of a future; a future that is dropped before it is done takes the guard along."""
 
-    __slots__ = ("_synthesis",)
+    __slots__ = ("_guard",)
 
-    def __init__(self, synthesis: Synthesis) -> None:
-        self._synthesis = synthesis
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
 
     def __call__(self, future: Any) -> None:
+        synthesis = self._guard.synthesis
         try:
             if future.cancelled():
-                self._synthesis.fail(asyncio.CancelledError())
+                synthesis.fail(asyncio.CancelledError())
                 return
             # `exception()` of an asyncio future would also mark it as retrieved, and silence the warning about an
             # exception that nobody looked at.
             error = future._exception if hasattr(future, "_exception") else future.exception()
             if error is not None:
-                self._synthesis.fail(error)
+                synthesis.fail(error)
             else:
-                self._synthesis.finish(future.result())
+                synthesis.finish(future.result())
         except Exception as fault:
             report(fault)
 
