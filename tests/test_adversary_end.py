@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from conftest import Spans
 from opentelemetry import trace
 
@@ -113,3 +115,38 @@ def test_a_future_that_is_dropped(spans: Spans) -> None:
 
     asyncio.run(main())
     assert spans.attributes()[semconv.TTS_INTERRUPTED] is True
+
+
+def test_by_hand_and_dropped(spans: Spans) -> None:
+    s = synthesis(text="hello", sample_rate=24000, producer="pull").start()
+    s.chunk(CHUNK)
+    chunk_came = time.time_ns()
+    time.sleep(0.02)
+    del s
+    gc.collect()
+    assert not spans.get_finished_spans()  # a finalizer calls nothing of OpenTelemetry
+    span = spans.one()
+    assert span.attributes["tts.interrupted"] is True  # type: ignore[index]
+    assert span.end_time is not None and span.end_time <= chunk_came
+
+
+def test_by_hand_with_refused_options_is_dropped_in_silence(recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(ValueError, match="sample_rate"):
+        synthesis(sample_rate=1)
+    gc.collect()
+    assert not [w for w in recwarn if "xception" in str(w.message)]
+
+
+def test_by_hand_dropped_unstarted_leaves_no_span(spans: Spans) -> None:
+    synthesis(text="hello")
+    gc.collect()
+    assert not spans.all()
+
+
+def test_where_none_is_running_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    none = synthesis.current()
+    none.add_text("secret")
+    none.chunk(CHUNK)
+    none.set_attribute("a", 1)
+    assert (none.text, none.characters, none.reader) == (None, None, None)

@@ -25,7 +25,8 @@ class _NoSynthesis(Synthesis):
     """What `synthesis.current()` gives where none is running: takes everything, does nothing."""
 
     def __init__(self) -> None:
-        super().__init__(Operation(""))
+        super().__init__(Operation(""), Source())
+        self.drop()
 
 
 _NONE: Final = _NoSynthesis()
@@ -93,6 +94,13 @@ class synthesis(Synthesis):
             if not isinstance(text, str):
                 raise TypeError(f"text must be a str, not {type(text).__name__}")
             self.take_text(text)
+
+    def __del__(self) -> None:
+        if not getattr(self, "ended", True):  # refused options leave it half made
+            timeline = self.timeline
+            at = self.start_time if timeline is None else timeline.arrival or timeline.start
+            if at is not None:
+                abandon(self, at)
 
     @staticmethod
     def current() -> Synthesis:
