@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Spans
+from conftest import Metrics, Spans
 from opentelemetry import trace
 
 from ttstrace import semconv, stage, synthesis, traced_synthesis
+from ttstrace.metrics import instruments
 
 CHUNK = np.zeros(2400, np.float32)
 
@@ -127,7 +128,8 @@ def test_by_hand_and_dropped(spans: Spans) -> None:
     assert not spans.get_finished_spans()  # a finalizer calls nothing of OpenTelemetry
     span = spans.one()
     assert span.attributes["tts.interrupted"] is True  # type: ignore[index]
-    assert span.end_time is not None and span.end_time <= chunk_came
+    assert span.end_time is not None
+    assert span.end_time <= chunk_came
 
 
 def test_by_hand_with_refused_options_is_dropped_in_silence(recwarn: pytest.WarningsRecorder) -> None:
@@ -150,3 +152,28 @@ def test_where_none_is_running_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) 
     none.chunk(CHUNK)
     none.set_attribute("a", 1)
     assert (none.text, none.characters, none.reader) == (None, None, None)
+
+
+def test_a_meter_that_fails_costs_no_span(
+    spans: Spans,
+    recorded: Metrics,
+    no_faults_of_ours: list[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken:
+        def add(self, amount: int, *args: Any) -> None:
+            if amount < 0:
+                raise RuntimeError
+
+    used = instruments()
+    assert used is not None
+    monkeypatch.setattr(used, "active", Broken())
+
+    @traced_synthesis
+    def speak(text: str) -> Any:
+        return CHUNK
+
+    assert speak("hello") is CHUNK
+    assert spans.attributes()[semconv.TTS_INPUT_CHARACTERS] == 5
+    assert [type(fault) for fault in no_faults_of_ours] == [RuntimeError]
+    no_faults_of_ours.clear()

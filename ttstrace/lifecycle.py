@@ -477,7 +477,10 @@ class Synthesis:
             together = _concurrency.leave(self._presence) if self._outermost else _concurrency.seen(self._presence)
         used_instruments = self._instruments
         if self._active is not None and used_instruments is not None:
-            used_instruments.active.add(-1, self._active)
+            try:
+                used_instruments.active.add(-1, self._active)
+            except Exception as fault:  # a started span is always ended
+                report(fault)
         context = self.context
         self.context = self._parent = None  # a cycle through the context would wait for the garbage collector
         if window is None:
