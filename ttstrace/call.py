@@ -148,6 +148,7 @@ class Target(Operation):
     __slots__ = (
         "_asked",
         "_bound_first",
+        "_defaults",
         "_keywords",
         "_output_names",
         "_parameters",
@@ -208,6 +209,7 @@ class Target(Operation):
         positional = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
         self._parameters = parameters
         self._positions = {p.name: i for i, p in enumerate(p for p in parameters if p.kind in positional)}
+        self._defaults = {p.name: p.default for p in parameters if p.default is not kinds.empty}
         self._keywords = frozenset(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
         self._var_positional = next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None)
         self._var_keyword = next((p.name for p in parameters if p.kind is kinds.VAR_KEYWORD), None)
@@ -233,7 +235,7 @@ class Target(Operation):
             raise TypeError(f"text must be the name of the parameter that holds the text, not {type(text).__name__}")
 
     def argument(self, name: str, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """One argument by name, without binding the others; a sentinel where it was not given."""
+        """One argument by name, without binding the others; a sentinel where it has none."""
         if name in kwargs:
             return kwargs[name]
         position = self._positions.get(name)
@@ -242,7 +244,7 @@ class Target(Operation):
                 position -= 1
             if 0 <= position < len(args):
                 return args[position]
-        return _MISSING
+        return self._defaults.get(name, _MISSING)
 
     def warm(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note a call that is not measured: the model's next synthesis is no cold start."""
