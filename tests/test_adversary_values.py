@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import wave
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import Spans
 
-from ttstrace import semconv, traced_synthesis
+from ttstrace import semconv, synthesis, traced_synthesis
 
 CHUNK = np.zeros(2400, np.float32)
 
@@ -42,3 +44,57 @@ def test_arguments_that_are_left_at_their_defaults(
     spans.clear()
     to_file("hello")
     assert spans.attributes()[semconv.TTS_AUDIO_DURATION] == 0.1
+
+
+class _NoPath(os.PathLike[str]):
+    def __fspath__(self) -> str:
+        raise RuntimeError
+
+
+class _NoText:
+    def __str__(self) -> str:
+        return "secret"
+
+
+_OPTIONS = (
+    "provider", "model", "voice", "language", "device", "text", "sample_rate", "format", "audio", "attributes",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("option", _OPTIONS)
+@pytest.mark.parametrize(
+    "answer",
+    [Fraction(10**400), 10**30, _NoPath(), _NoText(), {_NoText(): 1}, {"\ud800": "\ud800"}, "\ud800", np.int64(3), [1]],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_an_answer_without_meaning_costs_its_figure_only(
+    spans: Spans, no_faults_of_ours: list[BaseException], option: str, answer: Any
+) -> None:
+    @traced_synthesis(**{option: lambda call: answer})
+    def speak(text: str) -> Any:
+        return CHUNK
+
+    assert speak("hello") is CHUNK
+    attributes = spans.attributes()
+    assert semconv.TTS_COLD_START in attributes
+    for name, value in attributes.items():
+        assert type(value) in (bool, str, int, float)
+        f"{name}{value}".encode()
+        assert "secret" not in f"{name}{value}"
+    no_faults_of_ours.clear()
+
+
+def test_names_that_cannot_be_encoded(spans: Spans) -> None:
+    @traced_synthesis(attributes={"\ud800a": "x", "b": lambda call: 1})
+    def speak(text: str) -> Any:
+        synthesis.current().set_attribute("\ud800c", "x")
+        return CHUNK
+
+    speak("hello")
+    attributes = spans.attributes()
+    assert (attributes["?a"], attributes["b"], attributes["?c"]) == ("x", 1, "x")
+
+
+def test_a_number_beyond_all_floats_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="finite"):
+        traced_synthesis(attributes={"a": Fraction(10**400)})

@@ -311,10 +311,18 @@ class CallSynthesis(Synthesis):
 
     # --- before the backend runs ---
 
-    def is_synthesis(self) -> bool:
-        """Whether this call synthesizes anything."""
-        when = self._target.options.when
-        return when is None or bool(self._ask(when))
+    def begin(self, samplable: Attributes, attributes: Attributes) -> None:
+        still_open: list[tuple[str, Callable[[Call], Any]]] = []
+        for name, option in self._target._asked:
+            try:
+                value = option(self._call)
+            except Exception:  # it may need the result: it is asked again when that is there
+                value = None
+            if value is None:
+                still_open.append((name, option))
+            else:
+                _add(samplable if name in ("provider", "model") else attributes, name, value)
+        self._open = tuple(still_open)
 
     def take_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Count the text among the arguments, and return those to call with: as given, but for a text that arrives in
@@ -436,14 +444,21 @@ class CallSynthesis(Synthesis):
         if result is not None:
             call.result = result
         for name, option in self._open:
-            add_known(attributes, name, self._ask(option))
-        if looks_for_device:
-            add_known(attributes, "device", _found_device(call))
-        elif callable(device):
-            add_known(attributes, "device", self._ask(device))
+            _add(attributes, name, self._ask(option))
+        option = target.options.device
+        if option is None:
+            if not target.remote and "torch" in sys.modules:
+                add_known(attributes, "device", _found_device(call))
+        elif callable(option):
+            _add(attributes, "device", self._ask(option))
 
-    def is_played(self) -> bool:
-        return bool(self._ask(self._target.options.plays))
+
+def _add(attributes: Attributes, name: str, answer: object) -> None:
+    """Add what an option answered, where that can be read: a path or a mapping of the program's may fail at it."""
+    try:
+        add_known(attributes, name, answer)
+    except Exception as error:
+        report(error)
 
 
 def is_text(value: object) -> bool:

@@ -299,7 +299,7 @@ class Synthesis:
         try:
             cleaned = clean(value)
             if cleaned is not None and isinstance(name, str) and name and self.span is not None and not self.ended:
-                self.span.set_attribute(name, cleaned)
+                self.span.set_attribute(encodable(name), cleaned)
         except Exception as error:
             report(error)
 

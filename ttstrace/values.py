@@ -39,7 +39,10 @@ def clean(value: object) -> bool | str | int | float | None:
         number = int(value)
         return number if -(2**63) <= number < 2**63 else None
     if isinstance(value, numbers.Real):
-        real = float(value)
+        try:
+            real = float(value)
+        except OverflowError:  # a Fraction beyond all floats
+            return None
         return real if isfinite(real) else None
     return None
 
@@ -157,7 +160,8 @@ def add_known(attributes: Attributes, name: str, value: object) -> None:
     elif name == "attributes":
         if isinstance(value, Mapping):
             for key, each in value.items():
-                add_known(attributes, str(key), each)
+                if isinstance(key, str):
+                    add_known(attributes, key, each)
     else:
         if name == "model":
             value = clean_model(value)
@@ -165,7 +169,7 @@ def add_known(attributes: Attributes, name: str, value: object) -> None:
             value = value.replace("_", "-")
         cleaned = clean(value)
         if cleaned is not None and cleaned != "":
-            attributes[_OPTIONS.get(name, name)] = cleaned
+            attributes[_OPTIONS.get(name) or encodable(name)] = cleaned
 
 
 _OPTIONS: Final = {
