@@ -9,7 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from opentelemetry.context import attach, get_current
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from ttstrace import semconv
@@ -20,9 +20,51 @@ from ttstrace.providers import tracer
 from ttstrace.values import encodable
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
     from typing_extensions import Self
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Part:
+    """A stage that was entered."""
+
+    __slots__ = ("_entered_from", "_held", "_span", "_started", "entered", "synthesis")
+
+    def __init__(self, name: str, synthesis: Synthesis, context: Context) -> None:
+        self.synthesis = synthesis
+        self.entered = self._entered_from = context
+        self._span: Span | None = None
+        used_tracer = tracer()
+        if synthesis.span is not None and used_tracer is not None:
+            self._span = span = used_tracer.start_span(
+                name, context, record_exception=False, set_status_on_exception=False
+            )
+            self.entered = set_span_in_context(span, context)
+            attach(self.entered)
+        self._held = 0.0 if synthesis.timeline is None else synthesis.timeline.hold
+        self._started = perf_counter()
+
+    def leave(self, error: BaseException | None) -> float:
+        """End the span; the stage's seconds, hold taken off."""
+        elapsed = perf_counter() - self._started
+        span = self._span
+        if span is not None:
+            if isinstance(error, GeneratorExit):
+                # The generator around it was closed, perhaps by the garbage collector in the midst of anything: the
+                # context that is current then is not ours to change.
+                if get_current() is self.entered:
+                    attach(self._entered_from)
+                later(span.end)
+            else:
+                attach(self._entered_from)
+                if isinstance(error, Exception):
+                    span.set_attribute(semconv.ERROR_TYPE, type_name(error))
+                    span.set_status(Status(StatusCode.ERROR))
+                span.end()
+        if self.synthesis.timeline is not None:
+            elapsed -= self.synthesis.timeline.hold - self._held
+        return elapsed
 
 
 class stage:
@@ -39,7 +81,7 @@ class stage:
         TypeError, ValueError: the name is no non-empty str; what is decorated is a generator function.
     """
 
-    __slots__ = ("_entered", "_entered_from", "_held", "_name", "_running", "_span", "_started", "_synthesis")
+    __slots__ = ("_name", "_open", "_synthesis")
 
     def __init__(self, name: str, *, synthesis: bool = True) -> None:
         if not isinstance(name, str):
@@ -48,59 +90,45 @@ class stage:
             raise ValueError("a stage's name must not be empty; write stage('vocoder')")
         self._name = encodable(name)
         self._synthesis = synthesis
-        self._running: Synthesis | None = None
+        self._open: list[tuple[Context, _Part | None]] = []
+        """What was entered and not yet left, by the context inside: more than one where the same object is entered
+        again, inside itself or in another thread."""
 
     def __enter__(self) -> Self:
+        part = None
         try:
             context = get_current()
             synthesis = running(context)
             if synthesis is not None:
-                self._entered = self._entered_from = context
-                self._span = None
-                used_tracer = tracer()
-                if synthesis.span is not None and used_tracer is not None:
-                    self._span = used_tracer.start_span(
-                        self._name, context, record_exception=False, set_status_on_exception=False
-                    )
-                    self._entered = set_span_in_context(self._span, context)
-                    attach(self._entered)
-                self._held = 0.0 if synthesis.timeline is None else synthesis.timeline.hold
-                self._running = synthesis
-                self._started = perf_counter()
+                part = _Part(self._name, synthesis, context)
         except Exception as fault:
             report(fault)
+        self._open.append((get_current(), part))
         return self
 
     def __exit__(
         self, cls: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        synthesis = self._running
-        if synthesis is None:
-            return
         try:
-            elapsed = perf_counter() - self._started
-            self._running = None
-            span = self._span
-            if span is not None:
-                if isinstance(error, GeneratorExit):
-                    # The generator around it was closed, perhaps by the garbage collector in the midst of anything: the
-                    # context that is current then is not ours to change.
-                    if get_current() is self._entered:
-                        attach(self._entered_from)
-                    later(span.end)
-                else:
-                    attach(self._entered_from)
-                    if isinstance(error, Exception):
-                        span.set_attribute(semconv.ERROR_TYPE, type_name(error))
-                        span.set_status(Status(StatusCode.ERROR))
-                    span.end()
-            if synthesis.timeline is not None:
-                elapsed -= synthesis.timeline.hold - self._held
-            synthesis.add_stage(self._name, elapsed)
-            if not self._synthesis:
-                synthesis.mark_hold(elapsed)
+            part = self._left()
+            if part is not None:
+                elapsed = part.leave(error)
+                part.synthesis.add_stage(self._name, elapsed)
+                if not self._synthesis:
+                    part.synthesis.mark_hold(elapsed)
         except Exception as fault:
             report(fault)
+
+    def _left(self) -> _Part | None:
+        """Which part it is that is left: the one whose context is current, else the last."""
+        opened = self._open
+        if len(opened) > 1:
+            context = get_current()
+            for entry in reversed(opened):
+                if entry[0] is context:
+                    opened.remove(entry)
+                    return entry[1]
+        return opened.pop()[1]
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
