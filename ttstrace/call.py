@@ -311,18 +311,10 @@ class CallSynthesis(Synthesis):
 
     # --- before the backend runs ---
 
-    def begin(self, samplable: Attributes, attributes: Attributes) -> None:
-        still_open: list[tuple[str, Callable[[Call], Any]]] = []
-        for name, option in self._target._asked:
-            try:
-                value = option(self._call)
-            except Exception:  # it may need the result: it is asked again when that is there
-                value = None
-            if value is None:
-                still_open.append((name, option))
-            else:
-                _add(samplable if name in ("provider", "model") else attributes, name, value)
-        self._open = tuple(still_open)
+    def is_synthesis(self) -> bool:
+        """Whether this call synthesizes anything."""
+        when = self._target.options.when
+        return when is None or bool(self._ask(when))
 
     def take_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Count the text among the arguments, and return those to call with: as given, but for a text that arrives in
@@ -375,7 +367,7 @@ class CallSynthesis(Synthesis):
             if value is None:
                 still_open.append((name, option))
             else:
-                add_known(attributes, name, value)
+                _add(attributes, name, value)
         self._open = tuple(still_open)
 
     def find_output(self) -> OutputFile | None:
@@ -445,12 +437,13 @@ class CallSynthesis(Synthesis):
             call.result = result
         for name, option in self._open:
             _add(attributes, name, self._ask(option))
-        option = target.options.device
-        if option is None:
-            if not target.remote and "torch" in sys.modules:
-                add_known(attributes, "device", _found_device(call))
-        elif callable(option):
-            _add(attributes, "device", self._ask(option))
+        if looks_for_device:
+            _add(attributes, "device", _found_device(call))
+        elif callable(device):
+            _add(attributes, "device", self._ask(device))
+
+    def is_played(self) -> bool:
+        return bool(self._ask(self._target.options.plays))
 
 
 def _add(attributes: Attributes, name: str, answer: object) -> None:

@@ -25,7 +25,7 @@ class _NoSynthesis(Synthesis):
     """What `synthesis.current()` gives where none is running: takes everything, does nothing."""
 
     def __init__(self) -> None:
-        super().__init__(Operation(""), Source())
+        super().__init__(Operation(""))
         self.drop()
 
 
