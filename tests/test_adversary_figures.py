@@ -1,0 +1,153 @@
+"""What is counted once, and only once."""
+
+from __future__ import annotations
+
+import gc
+import wave
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Metrics, Spans
+
+from ttstrace import semconv, stage, synthesis, traced_synthesis
+from ttstrace.call import Options
+from ttstrace.decorator import trace
+
+CHUNK = np.zeros(2400, np.float32)
+
+
+def test_ended_twice_is_counted_once(spans: Spans, recorded: Metrics) -> None:
+    with synthesis(text="hello") as outside:
+        s = synthesis(text="hello").start()
+        s.end()
+        s.end()
+        s.end(ValueError())
+    assert sum(point.count for point in recorded.points("gen_ai.client.operation.duration")) == 1
+    assert [point.value for point in recorded.points("tts.client.active")] == [0]
+    assert outside.ended
+
+
+def test_concurrency_after_one_that_ended_twice(spans: Spans) -> None:
+    first, second = synthesis().start(), synthesis().start()
+    first.end()
+    first.end()
+    third = synthesis().start()
+    second.end()
+    third.end()
+    found = [dict(span.attributes or {})[semconv.TTS_CONCURRENCY_MAX] for span in spans.syntheses()]
+    assert found == [2, 2, 2]
+
+
+def test_a_synthesis_is_gone_at_its_end_without_the_garbage_collector(spans: Spans) -> None:
+    seen: list[weakref.ref[Any]] = []
+
+    @traced_synthesis
+    def speak(text: str) -> Any:
+        seen.append(weakref.ref(synthesis.current()))
+        return CHUNK
+
+    @traced_synthesis
+    def stream(text: str) -> Iterator[Any]:
+        seen.append(weakref.ref(synthesis.current()))
+        yield CHUNK
+
+    gc.collect()
+    gc.disable()
+    try:
+        speak("hello")
+        list(stream("hello"))
+        assert [reference() for reference in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_the_innermost_of_three_records_the_metrics(spans: Spans, recorded: Metrics) -> None:
+    @traced_synthesis(model="innermost")
+    def innermost(text: str) -> Any:
+        return CHUNK
+
+    @traced_synthesis(model="between")
+    def between(text: str) -> Any:
+        return innermost(text)
+
+    @traced_synthesis(model="outermost")
+    def outermost(text: str) -> Any:
+        return between(text)
+
+    outermost("hello")
+    points = recorded.points("gen_ai.client.operation.duration")
+    assert [(point.attributes["gen_ai.request.model"], point.count) for point in points] == [("innermost", 1)]
+    assert [point.attributes["gen_ai.request.model"] for point in recorded.points("tts.client.active")] == ["outermost"]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_remote_synthesis_anywhere_inside_makes_a_generator_push(spans: Spans, depth: int) -> None:
+    def request(text: str) -> Any:
+        return CHUNK
+
+    inside = trace(request, Options(remote=True), patched=True)
+    for _ in range(depth - 1):
+        inside = traced_synthesis(lambda text, inside=inside: inside(text))
+
+    @traced_synthesis(sample_rate=24000, model="outer")
+    def speak(text: str) -> Iterator[Any]:
+        yield inside(text)
+        yield inside(text)
+
+    stream = speak("hello")
+    next(stream)
+    synthesis_of_its_own = sum(i for i in range(300_000))  # hold, far above a tenth
+    list(stream)
+    assert synthesis_of_its_own
+    attributes = next(dict(s.attributes or {}) for s in spans.syntheses() if s.name.endswith("outer"))
+    assert semconv.TTS_STREAM_HOLD_DURATION in attributes
+    assert semconv.TTS_SYNTHESIS_DURATION not in attributes
+
+
+def test_sixteen_stages_are_told_and_the_rest_counted(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> None:
+        for number in range(20):
+            with stage(f"s{number}"):
+                pass
+        with stage("s0"):
+            pass
+
+    speak("hello")
+    attributes = spans.attributes()
+    told = {name for name in attributes if name.startswith("tts.stage.duration.")}
+    assert told == {f"tts.stage.duration.s{number}" for number in range(16)}
+    assert attributes[semconv.TTS_STAGE_DROPPED] == 4
+
+
+def test_an_empty_stream_was_held_all_the_same(spans: Spans) -> None:
+    class Nothing:
+        def __iter__(self) -> Nothing:
+            return self
+
+        def __next__(self) -> Any:
+            raise StopIteration
+
+    @traced_synthesis
+    def speak(text: str) -> Nothing:
+        return Nothing()
+
+    assert list(speak("hello")) == []
+    assert spans.attributes()[semconv.TTS_STREAM_HOLD_DURATION] > 0
+
+
+def test_the_path_of_a_file_that_the_call_did_not_write(spans: Spans, tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "a.wav"), "wb") as written:
+        written.setparams((1, 2, 24000, 0, "NONE", ""))
+        written.writeframes(bytes(4800))
+
+    @traced_synthesis
+    def speak(text: str, path: str) -> str:
+        return path
+
+    speak("hello", str(tmp_path / "a.wav"))
+    assert semconv.TTS_AUDIO_DURATION not in spans.attributes()
