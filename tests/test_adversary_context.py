@@ -156,3 +156,39 @@ def test_a_failed_call_leaves_the_callers_span_current(spans: Spans) -> None:
         fails("hello")
     assert not _current().is_valid
     asyncio.run(main())
+
+
+def test_a_closed_body_cleans_up_in_its_own_context(spans: Spans) -> None:
+    seen: list[Any] = []
+
+    @traced_synthesis
+    def speak(text: str) -> Iterator[Any]:
+        try:
+            yield CHUNK
+        finally:
+            seen.append(_current())
+
+    @traced_synthesis
+    async def aspeak(text: str) -> AsyncIterator[Any]:
+        try:
+            yield CHUNK
+        finally:
+            seen.append(_current())
+            await asyncio.sleep(0)
+            seen.append(_current())
+
+    async def main() -> None:
+        pieces = aspeak("hello")
+        await pieces.__anext__()
+        await pieces.aclose()  # type: ignore[attr-defined]
+        assert not _current().is_valid
+
+    pieces = speak("hello")
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert not _current().is_valid
+    assert [context.span_id for context in seen] == [spans.one().context.span_id]
+    spans.clear()
+    seen.clear()
+    asyncio.run(main())
+    assert [context.span_id for context in seen] == [spans.one().context.span_id] * 2

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,42 @@ def test_a_meter_that_fails_costs_no_span(
     assert spans.attributes()[semconv.TTS_INPUT_CHARACTERS] == 5
     assert [type(fault) for fault in no_faults_of_ours] == [RuntimeError]
     no_faults_of_ours.clear()
+
+
+def test_leaving_the_block_is_the_end(spans: Spans) -> None:
+    class Managed:
+        def __aiter__(self) -> Managed:
+            return self
+
+        async def __anext__(self) -> Any:
+            return CHUNK
+
+        async def __aenter__(self) -> Managed:
+            return self
+
+        async def __aexit__(self, *error: object) -> None: ...
+
+    @traced_synthesis
+    def speak(text: str) -> Managed:
+        return Managed()
+
+    async def main() -> None:
+        managed = speak("hello")
+        async with managed as stream:
+            await stream.__anext__()
+        assert len(spans.get_finished_spans()) == 1
+        assert spans.attributes()[semconv.TTS_INTERRUPTED] is True
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_future_is_the_end(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> Future[Any]:
+        return Future()
+
+    future = speak("hello")
+    future.cancel()
+    future.set_running_or_notify_cancel()
+    assert len(spans.get_finished_spans()) == 1
+    assert spans.attributes()[semconv.TTS_INTERRUPTED] is True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import wave
 import weakref
 from collections.abc import Iterator
@@ -151,3 +152,27 @@ def test_the_path_of_a_file_that_the_call_did_not_write(spans: Spans, tmp_path: 
 
     speak("hello", str(tmp_path / "a.wav"))
     assert semconv.TTS_AUDIO_DURATION not in spans.attributes()
+
+
+def test_an_iterator_object_of_unknown_making_is_push(spans: Spans) -> None:
+    class Stream:
+        left = 3
+
+        def __iter__(self) -> Stream:
+            return self
+
+        def __next__(self) -> Any:
+            if not self.left:
+                raise StopIteration
+            self.left -= 1
+            return CHUNK
+
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> Stream:
+        return Stream()
+
+    for _ in speak("hello"):
+        time.sleep(0.01)
+    attributes = spans.attributes()
+    assert attributes[semconv.TTS_STREAM_HOLD_DURATION] >= 0.03
+    assert semconv.TTS_SYNTHESIS_DURATION not in attributes

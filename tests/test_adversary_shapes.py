@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import Spans
 
-from ttstrace import semconv, traced_synthesis
+from ttstrace import semconv, streams, traced_synthesis
 
 CHUNK = np.zeros(2400, np.float32)
 
@@ -321,3 +321,37 @@ def test_a_generator_that_is_awaited(spans: Spans, function: Any) -> None:
     attributes = dict(spans.syntheses()[0].attributes or {})
     assert attributes[semconv.TTS_AUDIO_DURATION] == 0.1
     assert attributes[semconv.GEN_AI_REQUEST_STREAM] is False
+
+
+def test_reading_nothing_is_no_end_and_reading_all_is(spans: Spans) -> None:
+    stream = body("hello", bytes(4800))
+    assert stream.read(0) == b""
+    assert not spans.get_finished_spans()
+    assert len(stream.read(amt=4799)) == 4799
+    assert not spans.get_finished_spans()
+    assert len(stream.read()) == 1
+    assert len(spans.get_finished_spans()) == 1
+
+
+def test_reading_a_negative_size_is_reading_all(spans: Spans) -> None:
+    class File(Body):
+        def read(self, size: int = -1) -> Any:  # type: ignore[override]
+            return super().read(None if size < 0 else size)
+
+    @traced_synthesis(sample_rate=24000, format="pcm_s16le")
+    def speak(text: str) -> File:
+        return File(bytes(4800))
+
+    stream = speak("hello")
+    assert len(stream.read(-1)) == 4800
+    assert len(spans.get_finished_spans()) == 1
+
+
+def test_classes_made_anew_do_not_pile_up(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> Any:
+        return type("Once", (), {"__iter__": lambda self: self, "__next__": lambda self: next(iter(()))})()
+
+    for _ in range(1100):
+        list(speak("hello"))
+    assert len(streams._classes) <= 1024
