@@ -217,3 +217,45 @@ def test_a_cancelled_future_is_the_end(spans: Spans) -> None:
     future.set_running_or_notify_cancel()
     assert len(spans.get_finished_spans()) == 1
     assert spans.attributes()[semconv.TTS_INTERRUPTED] is True
+
+
+def test_the_next_plain_call_ends_what_was_abandoned(spans: Spans) -> None:
+    @traced_synthesis
+    def stream(text: str) -> Iterator[Any]:
+        yield CHUNK
+        yield CHUNK
+
+    @traced_synthesis
+    def plain(text: str) -> None: ...
+
+    pieces = stream("hello")
+    next(pieces)
+    del pieces
+    gc.collect()
+    plain("hello")
+    assert [span.name.rpartition(".")[2] for span in spans.get_finished_spans()] == ["stream", "plain"]
+
+
+def test_a_result_that_cannot_be_looked_at_is_handed_on(spans: Spans, no_faults_of_ours: list[BaseException]) -> None:
+    class Hidden:
+        @property
+        def read(self) -> Any:
+            raise RuntimeError
+
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError
+
+    hidden = Hidden()
+
+    @traced_synthesis
+    def speak(text: str) -> Any:
+        return hidden
+
+    @traced_synthesis
+    async def aspeak(text: str) -> Any:
+        return hidden
+
+    assert speak("hello") is hidden
+    assert asyncio.run(aspeak("hello")) is hidden
+    assert len(spans.syntheses()) == 2
+    no_faults_of_ours.clear()

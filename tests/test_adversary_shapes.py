@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
@@ -355,3 +356,21 @@ def test_classes_made_anew_do_not_pile_up(spans: Spans) -> None:
     for _ in range(1100):
         list(speak("hello"))
     assert len(streams._classes) <= 1024
+
+
+class Speaker:
+    def __call__(self, text: str) -> Generator[Any, None, None]:
+        yield CHUNK
+
+
+class AsyncSpeaker:
+    async def __call__(self, text: str) -> Any:
+        return CHUNK
+
+
+@pytest.mark.parametrize(
+    "speaker", [Speaker(), functools.partial(Speaker()), AsyncSpeaker()], ids=["object", "partial", "async"]
+)
+def test_objects_that_are_called_start_like_functions(spans: Spans, speaker: Any) -> None:
+    traced_synthesis(speaker)("hello").close()
+    assert not spans.all()  # never pulled, never awaited
