@@ -259,3 +259,14 @@ def test_a_result_that_cannot_be_looked_at_is_handed_on(spans: Spans, no_faults_
     assert asyncio.run(aspeak("hello")) is hidden
     assert len(spans.syntheses()) == 2
     no_faults_of_ours.clear()
+
+
+def test_by_hand_started_twice_is_one(spans: Spans, recorded: Metrics) -> None:
+    s = synthesis(text="hello").start()
+    s.start()
+    with s:
+        pass
+    s.start()
+    assert len(spans.syntheses()) == 1
+    assert [point.value for point in recorded.points(semconv.METRIC_ACTIVE)] == [0]
+    assert spans.attributes()[semconv.TTS_CONCURRENCY_MAX] == 1

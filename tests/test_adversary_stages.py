@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from conftest import Spans
 from opentelemetry import trace
 
@@ -71,3 +74,63 @@ def test_a_stage_left_where_none_was_running(spans: Spans) -> None:
     with VOCODER:
         speak("hello")
     assert [span.name.split(" ")[0] for span in spans.all()] == ["vocoder", "text_to_speech"]
+
+
+def test_a_decorated_part_that_is_no_synthesis(spans: Spans) -> None:
+    @stage("playback", synthesis=False)
+    def play() -> None:
+        time.sleep(0.02)
+
+    @stage("playback", synthesis=False)
+    async def aplay() -> None:
+        await asyncio.sleep(0.02)
+
+    @traced_synthesis
+    async def speak(text: str) -> None:
+        play()
+        await aplay()
+
+    asyncio.run(speak("hello"))
+    attributes = spans.attributes()
+    assert attributes["tts.stage.duration.playback"] >= 0.04
+    assert attributes["tts.stream.hold.duration"] >= 0.04
+    assert attributes["tts.synthesis.duration"] < 0.04
+
+
+def test_a_stage_that_fails_or_is_closed(spans: Spans) -> None:
+    @traced_synthesis
+    def fails(text: str) -> None:
+        with stage("fails"):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails("hello")
+    failed = spans.all()[0]
+    assert failed.name == "fails"
+    assert failed.status.status_code is trace.StatusCode.ERROR
+    assert failed.status.description is None
+    assert (failed.attributes or {})["error.type"] == "KeyError"
+    assert not failed.events
+    spans.clear()
+
+    @traced_synthesis
+    def stream(text: str) -> Iterator[int]:
+        with stage("closed"):
+            yield 1
+
+    pieces = stream("hello")
+    next(pieces)
+    del pieces
+    assert not spans.get_finished_spans()  # a finalizer calls nothing of OpenTelemetry
+    assert {span.name.partition(" ")[0] for span in spans.all()} == {"closed", "text_to_speech"}
+
+
+def test_hold_inside_a_stage_is_taken_off(spans: Spans) -> None:
+    @traced_synthesis
+    def stream(text: str) -> Iterator[int]:
+        with stage("part"):
+            yield 1
+
+    for _ in stream("hello"):
+        time.sleep(0.03)
+    assert spans.attributes()["tts.stage.duration.part"] < 0.02
