@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -98,3 +100,37 @@ def test_names_that_cannot_be_encoded(spans: Spans) -> None:
 def test_a_number_beyond_all_floats_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="finite"):
         traced_synthesis(attributes={"a": Fraction(10**400)})
+
+
+def test_a_result_on_the_cpu_says_nothing_of_the_device(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+
+    class Result:
+        device = "cpu"
+
+    @traced_synthesis
+    def speak(text: str) -> Result:
+        return Result()
+
+    speak("hello")
+    assert semconv.TTS_DEVICE not in spans.attributes()
+    spans.clear()
+    monkeypatch.setattr(Result, "device", "cuda:1")
+    speak("hello")
+    assert spans.attributes()[semconv.TTS_DEVICE] == "cuda:1"
+
+
+def test_a_deep_traceback_is_cut_to_where_it_was_raised(spans: Spans) -> None:
+    def deep(levels: int) -> None:
+        if not levels:
+            raise KeyError
+        deep(levels - 1)
+
+    @traced_synthesis
+    def speak(text: str) -> None:
+        deep(100)
+
+    with pytest.raises(KeyError):
+        speak("hello")
+    trace = (spans.one().events[0].attributes or {})[semconv.EXCEPTION_STACKTRACE]
+    assert str(trace).count("File ") == 64
