@@ -7,6 +7,7 @@ import functools
 import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import numpy as np
 import pytest
@@ -374,3 +375,11 @@ class AsyncSpeaker:
 def test_objects_that_are_called_start_like_functions(spans: Spans, speaker: Any) -> None:
     traced_synthesis(speaker)("hello").close()
     assert not spans.all()  # never pulled, never awaited
+
+
+def test_mocks_are_traced_like_what_they_stand_for(spans: Spans) -> None:
+    mock = MagicMock(return_value=CHUNK)
+    assert traced_synthesis(mock)("hello") is CHUNK
+    mock.assert_called_once_with("hello")
+    assert asyncio.run(traced_synthesis(AsyncMock(return_value=CHUNK))("hello")) is CHUNK
+    assert len(spans.syntheses()) == 2

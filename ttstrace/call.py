@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import os
 import sys
@@ -483,7 +484,7 @@ def _found_device(call: Call) -> str | None:
 
 def _qualified_name(function: Any) -> str:
     """Module and qualified name; of a callable object its class's, of a partial its function's."""
-    while hasattr(function, "func") and not hasattr(function, "__qualname__"):
+    while isinstance(function, functools.partial):
         function = function.func
     if not hasattr(function, "__qualname__"):
         function = type(function)
@@ -493,7 +494,7 @@ def _qualified_name(function: Any) -> str:
 
 def _owner(qualified: str, function: Any) -> str:
     """Who synthesizes, where nobody says: the owning class, else the module."""
-    while hasattr(function, "func") and not hasattr(function, "__qualname__"):
+    while isinstance(function, functools.partial):
         function = function.func
     if not hasattr(function, "__qualname__"):
         return type(function).__name__
