@@ -270,3 +270,35 @@ def test_by_hand_started_twice_is_one(spans: Spans, recorded: Metrics) -> None:
     assert len(spans.syntheses()) == 1
     assert [point.value for point in recorded.points(semconv.METRIC_ACTIVE)] == [0]
     assert spans.attributes()[semconv.TTS_CONCURRENCY_MAX] == 1
+
+
+def test_a_closed_stream_ends_its_own_blocks_first(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> Iterator[Any]:
+        with stage("part"):
+            yield CHUNK
+            yield CHUNK
+
+    pieces = speak("hello")
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert [span.name.partition(" ")[0] for span in spans.get_finished_spans()] == ["part", "text_to_speech"]
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), asyncio.CancelledError()], ids=["closed", "cancelled"])
+def test_by_hand_interrupted_is_no_error(spans: Spans, error: BaseException) -> None:
+    synthesis(text="hello").start().end(error)
+    attributes = spans.attributes()
+    assert attributes[semconv.TTS_INTERRUPTED] is True
+    assert semconv.ERROR_TYPE not in attributes
+
+
+def test_a_value_error_of_a_stream_is_an_error(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> Iterator[Any]:
+        yield CHUNK
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        list(speak("hello"))
+    assert spans.attributes()[semconv.ERROR_TYPE] == "ValueError"

@@ -176,3 +176,70 @@ def test_an_iterator_object_of_unknown_making_is_push(spans: Spans) -> None:
     attributes = spans.attributes()
     assert attributes[semconv.TTS_STREAM_HOLD_DURATION] >= 0.03
     assert semconv.TTS_SYNTHESIS_DURATION not in attributes
+
+
+def test_chunks_that_were_only_reported_came_from_elsewhere(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> None:
+        synthesis.current().chunk(CHUNK)
+        time.sleep(0.03)
+
+    speak("hello")
+    assert spans.attributes()[semconv.TTS_SYNTHESIS_DURATION] < 0.03
+
+
+def test_sound_that_is_heard_after_the_end_is_marked_at_the_end(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> Iterator[Any]:
+        yield np.concatenate([np.zeros(12000, np.float32), np.full(12000, 0.5, np.float32)])
+
+    list(speak("hello"))
+    span = spans.one()
+    assert spans.attributes()[semconv.TTS_TIME_TO_FIRST_AUDIO] > 0.4
+    (event,) = span.events
+    assert event.name == semconv.EVENT_FIRST_AUDIO
+    assert event.timestamp == span.end_time
+
+
+def test_a_generator_that_waits_for_others_is_push(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> Iterator[Any]:
+        for _ in range(2):
+            time.sleep(0.02)
+            yield CHUNK
+
+    for _ in speak("hello"):
+        time.sleep(0.02)
+    assert semconv.TTS_SYNTHESIS_DURATION not in spans.attributes()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gen_ai.client.operation.duration",
+        "gen_ai.client.operation.time_to_first_chunk",
+        "tts.client.rtf",
+        "tts.client.time_to_first_audio",
+        "tts.client.audio.duration",
+        "tts.client.memory.peak",
+        "tts.client.input.characters",
+    ],
+)
+def test_exemplars_of_every_metric_point_to_the_span(spans: Spans, recorded: Metrics, name: str) -> None:
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> Iterator[Any]:
+        yield np.full(24000, 0.5, np.float32)
+
+    list(speak("hello"))
+    (point,) = recorded.points(name)
+    assert [exemplar.span_id for exemplar in point.exemplars] == [spans.one().context.span_id]
+
+
+def test_work_after_the_last_chunk_is_the_pull_producers(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=24000, producer="pull")
+    def speak(text: str) -> Iterator[Any]:
+        yield CHUNK
+        time.sleep(0.03)
+
+    list(speak("hello"))
+    assert spans.attributes()[semconv.TTS_SYNTHESIS_DURATION] >= 0.03

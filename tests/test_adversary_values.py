@@ -134,3 +134,15 @@ def test_a_deep_traceback_is_cut_to_where_it_was_raised(spans: Spans) -> None:
         speak("hello")
     trace = (spans.one().events[0].attributes or {})[semconv.EXCEPTION_STACKTRACE]
     assert str(trace).count("File ") == 64
+
+
+def test_frames_of_the_measuring_itself_are_not_told(spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        speak("hello")
+    trace = str((spans.one().events[0].attributes or {})[semconv.EXCEPTION_STACKTRACE])
+    assert trace.count("File ") == 1
+    assert trace.endswith("in speak")
