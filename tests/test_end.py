@@ -246,6 +246,13 @@ def test_by_hand_ends_once(spans: Spans) -> None:
     assert "tts.audio.size" not in attributes
 
 
+def test_attributes_may_be_set_before_the_start(spans: Spans) -> None:
+    s = synthesis(text="hello")
+    s.set_attribute("request", 7)
+    s.start().end()
+    assert spans.attributes()["request"] == 7
+
+
 def test_by_hand_in_a_generator_that_is_dropped(spans: Spans) -> None:
     def body() -> Iterator[int]:
         with synthesis(text="hello"), stage("vocoder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -222,6 +223,46 @@ def test_a_model_that_is_known_only_by_the_result_names_the_span(spans: Spans) -
     speak(TEXT)
     assert spans.one().name == "text_to_speech late"
     assert spans.attributes()["gen_ai.request.model"] == "late"
+
+
+def test_attributes_are_not_options(spans: Spans) -> None:
+    traced_synthesis(
+        provider="acme",
+        attributes={"model": "x", "voice": lambda call: "/home/me/me.wav", "late": lambda call: call.result},
+    )(lambda text: 7)(TEXT)
+    attributes = spans.attributes()
+    assert {"model": "x", "voice": "/home/me/me.wav", "late": 7}.items() <= attributes.items()
+    assert "gen_ai.request.model" not in attributes
+    assert "tts.voice.cloned" not in attributes
+
+
+@pytest.mark.parametrize("partly", [False, True])
+def test_a_callable_object_is_its_own_instance(spans: Spans, partly: bool) -> None:
+    class Engine:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.sample_rate = 12000
+
+        def __call__(self, text: str, speed: float = 1.0) -> np.ndarray:
+            return tone(1)
+
+    for name in ("ann", "bob"):
+        engine = Engine(name)
+        traced = traced_synthesis(voice=lambda call: call.instance.name)(
+            functools.partial(engine, speed=2.0) if partly else engine
+        )
+        traced(TEXT)
+        traced(TEXT)
+    told = [
+        (
+            span.attributes["gen_ai.speech.voice"],
+            span.attributes["tts.cold_start"],
+            span.attributes["tts.audio.duration"],
+        )
+        for span in spans.syntheses()
+    ]
+    assert told == [("ann", True, 2.0), ("ann", False, 2.0), ("bob", True, 2.0), ("bob", False, 2.0)]
+    assert {span.attributes["tts.input.characters"] for span in spans.syntheses()} == {len(TEXT)}
 
 
 def test_an_option_that_fails_costs_its_figure_only(spans: Spans, no_faults_of_ours: list[BaseException]) -> None:

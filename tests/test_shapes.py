@@ -85,7 +85,7 @@ def test_plain_value(spans: Spans) -> None:
 def test_coroutine(spans: Spans) -> None:
     @traced_synthesis(format="pcm_s16le", sample_rate=16000)
     async def speak(text: str) -> bytes:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         return bytes(32000)
 
     assert asyncio.run(speak(text=TEXT)) == bytes(32000)
@@ -182,7 +182,7 @@ def test_async_generator(spans: Spans) -> None:
     @traced_synthesis(sample_rate=RATE)
     async def speak(text: str) -> AsyncIterator[np.ndarray]:
         for chunk in CHUNKS:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
             yield chunk
 
     async def consume() -> list[Any]:
@@ -306,7 +306,7 @@ class AsyncChunks:
         return self
 
     async def __anext__(self) -> np.ndarray:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         try:
             return next(self._chunks)
         except StopIteration:
@@ -367,7 +367,7 @@ def test_awaitable_that_yields_an_async_iterator(spans: Spans) -> None:
 def test_plain_function_that_returns_an_awaitable(spans: Spans) -> None:
     class Speech:
         def __await__(self) -> Any:
-            yield from asyncio.sleep(0.01).__await__()
+            yield from asyncio.sleep(0.05).__await__()
             return wav(0.25)
 
     @traced_synthesis
@@ -535,7 +535,7 @@ def test_async_read(spans: Spans) -> None:
             self._data = io.BytesIO(wav(0.5))
 
         async def read(self, size: int = -1) -> bytes:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
             return self._data.read(size)
 
     @traced_synthesis
@@ -611,7 +611,7 @@ def test_concurrent_future(spans: Spans) -> None:
 
 def test_asyncio_future(spans: Spans) -> None:
     async def made() -> bytes:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         return wav(0.5)
 
     @traced_synthesis

@@ -160,6 +160,7 @@ class Target(Operation):
         "_var_positional",
         "enabled",
         "fixed_format",
+        "itself",
         "options",
         "shows_calls",
     )
@@ -178,13 +179,14 @@ class Target(Operation):
             elif option == "attributes" and value is not None:
                 literal = {key: each for key, each in value.items() if not callable(each)}
                 add_known(told, option, literal)
-                asked.extend((key, each) for key, each in value.items() if callable(each))
+                asked.extend((option, _one_attribute(key, each)) for key, each in value.items() if callable(each))
             else:
                 add_known(told, option, value)
         if isinstance(options.device, str):
             add_known(told, "device", options.device)
         super().__init__(qualified, remote=options.remote, producer=options.producer, patched=patched, attributes=told)
         self.options = options
+        self.itself = _itself(function)
         self.enabled = True
         self._asked = tuple(asked)
         self.asks = bool(asked)
@@ -250,7 +252,7 @@ class Target(Operation):
     def warm(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note a call that is not measured: the model's next synthesis is no cold start."""
         if not self.remote:
-            model = self if instance is None else instance
+            model = next(each for each in (instance, self.itself, self) if each is not None)
             if self.options.weights is not None:
                 model = CallSynthesis(self, instance, args, kwargs).weights()
             if model is not None:
@@ -286,7 +288,7 @@ class CallSynthesis(Synthesis):
     def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__(target)
         self._target = target
-        self._instance = instance
+        self._instance = target.itself if instance is None else instance
         self._args = args
         self._kwargs = kwargs
         self._call: Call | None = None
@@ -502,6 +504,26 @@ def _owner(qualified: str, function: Any) -> str:
     if owner and owner != "<locals>":
         return str(owner)
     return getattr(function, "__module__", None) or qualified
+
+
+def _one_attribute(name: str, option: Callable[[Call], Any]) -> Callable[[Call], Any]:
+    """A callable for one attribute as one for all: what it cannot answer yet is asked again, alone."""
+
+    def attributes(call: Call) -> dict[str, Any] | None:
+        answer = option(call)
+        return None if answer is None else {name: answer}
+
+    return attributes
+
+
+def _itself(function: Any) -> Any:
+    """The object whose method a callable really is, where calling it does not tell: a callable object, also inside a
+    partial; None for functions."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function) or isinstance(function, (classmethod, staticmethod)):
+        return getattr(function, "__self__", None) if inspect.ismethod(function) else None
+    return function
 
 
 def option_mapping(options: Mapping[str, Any], where: str) -> Options:

@@ -298,7 +298,11 @@ class Synthesis:
         """Set an attribute of the span. Values that are not bool, str, int or finite float are dropped."""
         try:
             cleaned = clean(value)
-            if cleaned is not None and isinstance(name, str) and name and self.span is not None and not self.ended:
+            if cleaned is None or not isinstance(name, str) or not name or self.ended:
+                return
+            if self.start_time is None:
+                self._attributes[encodable(name)] = cleaned
+            elif self.span is not None:
                 self.span.set_attribute(encodable(name), cleaned)
         except Exception as error:
             report(error)

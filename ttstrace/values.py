@@ -150,7 +150,7 @@ def add_known(attributes: Attributes, name: str, value: object) -> None:
 
     Args:
         attributes: where to.
-        name: the option: provider, model, voice, language, device, attributes, or the name of an attribute.
+        name: the option: provider, model, voice, language, device, attributes, ...
         value: what it says.
     """
     if value is None:
@@ -160,8 +160,9 @@ def add_known(attributes: Attributes, name: str, value: object) -> None:
     elif name == "attributes":
         if isinstance(value, Mapping):
             for key, each in value.items():
-                if isinstance(key, str):
-                    add_known(attributes, key, each)
+                cleaned = clean(each) if isinstance(key, str) and key else None
+                if cleaned is not None:
+                    attributes[encodable(key)] = cleaned
     else:
         if name == "model":
             value = clean_model(value)
@@ -169,7 +170,7 @@ def add_known(attributes: Attributes, name: str, value: object) -> None:
             value = value.replace("_", "-")
         cleaned = clean(value)
         if cleaned is not None and cleaned != "":
-            attributes[_OPTIONS.get(name) or encodable(name)] = cleaned
+            attributes[_OPTIONS[name]] = cleaned
 
 
 _OPTIONS: Final = {

@@ -143,3 +143,14 @@ def test_who_waited(pull: Any, waited: bool) -> None:
     timeline = Timeline(0.0)
     timeline.first_pull = pull
     assert timeline.waited() is waited
+
+
+@pytest.mark.parametrize(
+    ("asked", "stalls"), [(None, [(100.5, 1.5)]), (100.25, [(100.5, 1.5)]), (101.75, [(101.75, 0.25)])]
+)
+def test_a_stall_is_what_the_stream_not_the_consumer_was_late(asked: float | None, stalls: list[Any]) -> None:
+    """Half a second that came at 100 is played by 100.5; the next comes at 102, asked for sooner, later, or never."""
+    timeline, reader = Timeline(100.0), Reader()
+    timeline.chunk(100.0, 100.0, 0.5, reader)
+    timeline.chunk(asked, 102.0, 0.5, reader)
+    assert timeline.underruns == stalls
