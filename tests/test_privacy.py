@@ -175,3 +175,24 @@ def test_exceptions_as_logs_where_asked_for(
         assert record.span_id == spans.one().context.span_id
         assert set(record.attributes) == {"exception.type", "exception.stacktrace"}
         assert "Schatz" not in repr(record) + repr(dict(record.attributes))
+
+
+@pytest.mark.parametrize("value", ["", "SPAN_ONLY"])
+def test_an_exception_that_cannot_say_itself_costs_its_message_only(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    @traced_synthesis
+    def fail(text: str) -> None:
+        raise Speechless
+
+    monkeypatch.setenv(CAPTURE, value)
+    with pytest.raises(Speechless):
+        fail(SECRET)
+    span = spans.one()
+    assert span.status.status_code.name == "ERROR"
+    assert spans.attributes()["tts.input.characters"] == len(SECRET)
+    assert "exception.message" not in span.events[-1].attributes

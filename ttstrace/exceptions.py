@@ -40,14 +40,17 @@ def type_name(error: BaseException) -> str:
 def record_exception(span: Span, error: BaseException, at: int) -> None:
     """The exception as type and frames; its message, which may hold the text, only with content capture on.
 
-    An event of the span, or a log record in its context where `OTEL_SEMCONV_SIGNAL_OPT_IN` asks for `logs`
+    An event of the span, or a log record in its context where `OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN` asks for `logs`
     (`logs/dup`: both), as OpenTelemetry moves from the one to the other.
     """
     name = type_name(error)
     attributes: Attributes = {semconv.EXCEPTION_TYPE: name, semconv.EXCEPTION_STACKTRACE: frames(error)}
     description = None
     if capture_content():
-        attributes[semconv.EXCEPTION_MESSAGE] = description = encodable(str(error))
+        try:
+            attributes[semconv.EXCEPTION_MESSAGE] = description = encodable(str(error))
+        except Exception:  # an exception of the program's that cannot say itself
+            pass
     signals = {signal.strip() for signal in os.environ.get(_SIGNAL, "").split(",")}
     if "logs" in signals or "logs/dup" in signals:
         from opentelemetry._logs import LogRecord, SeverityNumber, get_logger

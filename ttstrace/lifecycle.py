@@ -499,9 +499,9 @@ class Synthesis:
             if together:
                 attributes[semconv.TTS_CONCURRENCY_MAX] = together
             if span is not None:
+                span.set_attributes(attributes)
                 if error is not None:
                     record_exception(span, error, end_ns)
-                span.set_attributes(attributes)
             if used_instruments is not None and not self.inner:
                 self._record(used_instruments, attributes, length, context)
         except Exception as fault:
