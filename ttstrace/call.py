@@ -157,7 +157,6 @@ class Target(Operation):
         "_rate_names",
         "_text_names",
         "_var_keyword",
-        "_var_positional",
         "enabled",
         "fixed_format",
         "itself",
@@ -214,7 +213,6 @@ class Target(Operation):
         self._positions = {p.name: i for i, p in enumerate(p for p in parameters if p.kind in positional)}
         self._defaults = {p.name: p.default for p in parameters if p.default is not kinds.empty}
         self._keywords = frozenset(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
-        self._var_positional = next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None)
         self._var_keyword = next((p.name for p in parameters if p.kind is kinds.VAR_KEYWORD), None)
 
         def known(names: tuple[str, ...]) -> tuple[str, ...]:

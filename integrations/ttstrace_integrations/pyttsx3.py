@@ -8,9 +8,10 @@ _Utterance = tuple[str, str | None]  # the text, and the file it goes to; None: 
 
 def _utterances(call: Call) -> list[_Utterance]:
     """What this run of the loop speaks."""
-    given = [(str(each["text"] or ""), each.get("filename")) for each in call.remembered]
+    remembered = call.remembered  # also where the driver is asked instead: what is read is not kept any longer
     if call.instance.driver_name == "espeak":
         return _espeak_utterance(call)
+    given = [(str(each["text"] or ""), each.get("filename")) for each in remembered]
     return [(text, file) for text, file in given if text.strip()]
 
 
