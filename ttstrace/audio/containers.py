@@ -24,7 +24,7 @@ class Unread:
     def feed(self, data: Buffer, sink: Sink) -> None:
         sink.deafen()
 
-    def finish(self) -> None:
+    def finish(self, sink: Sink) -> None:
         pass
 
 
@@ -32,17 +32,19 @@ HEAD: Final = 12
 """Bytes that settle the format by themselves, at most."""
 
 SIGNATURES: Final = (
-    ("wav", b"RIFF", b"WAVE"),
-    ("wav", b"RIFX", b"WAVE"),
-    ("wav", b"RF64", b"WAVE"),
-    ("wav", b"BW64", b"WAVE"),
-    ("aiff", b"FORM", b"AIF"),
-    ("flac", b"fLaC", b""),
-    ("ogg", b"OggS", b""),
-    ("webm", b"\x1aE\xdf\xa3", b""),
-    ("mp3", b"ID3", b""),
+    ("wav", ((0, b"RIFF"), (8, b"WAVE"))),
+    ("wav", ((0, b"RIFX"), (8, b"WAVE"))),
+    ("wav", ((0, b"RF64"), (8, b"WAVE"))),
+    ("wav", ((0, b"BW64"), (8, b"WAVE"))),
+    ("aiff", ((0, b"FORM"), (8, b"AIF"))),
+    ("flac", ((0, b"fLaC"),)),
+    ("ogg", ((0, b"OggS"),)),
+    ("webm", ((0, b"\x1aE\xdf\xa3"),)),
+    ("mp4", ((4, b"ftyp"),)),
+    ("mp4", ((4, b"styp"),)),
+    ("mp3", ((0, b"ID3"),)),
 )
-"""Format, the bytes at 0, and the bytes at 8."""
+"""Format, and which bytes stand where in its first twelve."""
 
 READERS: Final[dict[str, Callable[[bool], Stream]]] = {"wav": lambda declared: Wav(), "mp3": Mp3}
 """By format: makes its reader, told whether the format was declared."""
@@ -78,15 +80,14 @@ def signature(head: Buffer) -> str | None:
 
 def _by_signature(head: Buffer, *, only_wav: bool) -> tuple[str | None, bool]:
     """Format by the first bytes; and whether more of them could still make it one."""
-    begin, later = bytes(head[:4]), bytes(head[8:HEAD])
-    for name, first, second in SIGNATURES:
+    begin = bytes(head[:HEAD])
+    undecided = not only_wav and begin == b"\xff"
+    for name, marks in SIGNATURES:
         if only_wav and name != "wav":
             continue
-        if begin.startswith(first):
-            if later.startswith(second):
+        # What has not come yet may still be the mark.
+        if all(mark.startswith(begin[at : at + len(mark)]) for at, mark in marks):
+            if all(begin.startswith(mark, at) for at, mark in marks):
                 return name, False
-            if second.startswith(later):
-                return None, True
-        elif first.startswith(begin):
-            return None, True
-    return None, not only_wav and begin == b"\xff"
+            undecided = True
+    return None, undecided

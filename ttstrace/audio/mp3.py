@@ -93,7 +93,7 @@ class Mp3:
                 return
             self._parse(self._rest + bytes(data[begin : begin + _BLOCK]), sink)
 
-    def finish(self) -> None:
+    def finish(self, sink: Sink) -> None:
         if not self._framed and (self._rest or self._junk):
             self.failed = True
         self._rest = b""

@@ -59,7 +59,7 @@ class Pcm:
         self.left -= size
         sink.count(frames, self.rate, self.channels)
 
-    def finish(self) -> None:
+    def finish(self, sink: Sink) -> None:
         pass
 
     def _listen(self, data: Buffer, frames: int, block: int, sink: Sink) -> None:

@@ -16,7 +16,6 @@ from ttstrace.audio.pcm import Pcm
 from ttstrace.audio.rate import sample_rate_of
 from ttstrace.audio.samples import ArraySamples, NumberSamples, Samples
 from ttstrace.audio.streams import Buffer, Stream
-from ttstrace.audio.wav import Wav
 
 _DEEPEST: Final = 3
 """Carriers within carriers that are opened."""
@@ -166,8 +165,9 @@ class AudioReader:
                 if self._stream is not None:
                     self._stream.feed(head, self)
             if self._stream is not None:
-                self._stream.finish()
+                self._stream.finish(self)
                 self._look_at(self._stream)
+                self._stream = None
         except Exception:
             self.lose()
         self.searching = False
@@ -224,6 +224,10 @@ class AudioReader:
             self.searching = False
             self.readable = False
             self._search = None
+
+    def postpone(self) -> None:
+        """Audio came whose length a later `count` tells, so that this chunk's seconds are not known."""
+        self._vague = True
 
     def add_size(self, size: int) -> None:
         """`size` more bytes came."""
@@ -460,9 +464,7 @@ class AudioReader:
     def _steady(self) -> Pcm | None:
         """The samples that the next bytes are, where nothing else comes before them."""
         stream = self._stream
-        if type(stream) is Wav:
-            return stream.pcm
-        return stream if type(stream) is Pcm else None
+        return stream if type(stream) is Pcm else getattr(stream, "pcm", None)
 
     def _remember_bytes(self, kind: type) -> None:
         pcm = self._steady()

@@ -25,6 +25,9 @@ class Sink(Protocol):
     def deafen(self) -> None:
         """The samples that come now cannot be read."""
 
+    def postpone(self) -> None:
+        """Audio came whose length a later `count` tells, so that this chunk's seconds are not known."""
+
 
 class Stream(Protocol):
     """Reads the bytes of one synthesis, split anywhere."""
@@ -40,5 +43,5 @@ class Stream(Protocol):
     def feed(self, data: Buffer, sink: Sink) -> None:
         """Take the next bytes. Never raises for what they hold."""
 
-    def finish(self) -> None:
-        """No more will come."""
+    def finish(self, sink: Sink) -> None:
+        """No more will come. Once."""

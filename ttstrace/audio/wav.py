@@ -86,7 +86,7 @@ class Wav:
                     self._understand(held, sink)
             at += take
 
-    def finish(self) -> None:
+    def finish(self, sink: Sink) -> None:
         if not self._formatted:
             self.failed = True
 
