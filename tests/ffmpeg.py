@@ -39,7 +39,8 @@ def encode(
     """Audio encoded by ffmpeg with these output options.
 
     `suffix` names the container, as a file's does. `piped` has it written to a pipe, as a service would: then no
-    header can be corrected afterwards, and `suffix` is the name of ffmpeg's muxer. Skips the test where this ffmpeg has no such encoder.
+    header can be corrected afterwards, and `suffix` is the name of ffmpeg's muxer. Skips the test where this
+    ffmpeg has no such encoder.
     """
     raw = ["ffmpeg", "-v", "error", "-f", "s16le", "-ar", str(rate), "-ac", str(channels), "-i", "-"]
     source = speechlike(round(seconds * rate), rate, channels)

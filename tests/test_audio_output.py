@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from audio_samples import RATE, facts, pcm16, read, tone, wav
+from conftest import Spans
 
-from ttstrace.audio import OUTPUT_ARGUMENTS, AudioReader, OutputFile
+from ttstrace import traced_synthesis
+from ttstrace.audio import OUTPUT_ARGUMENTS, AudioReader, OutputFile, ReturnedFile
 
 N = 2400
 FILE = wav(pcm16(tone(N)))
@@ -211,3 +213,48 @@ def test_the_whole_of_a_big_mp3(tmp_path: Path) -> None:
     assert found is not None
     assert found.duration == pytest.approx(5000 * 576 / 24000)
     assert found.duration == read(frame * 5000).duration
+
+
+def returned(path: object, since: int) -> AudioReader | None:
+    reader = AudioReader(onset=False)
+    found = ReturnedFile(path, since).read(reader)
+    reader.finish()
+    return reader if found else None
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_that_a_call_made_up_and_returned(tmp_path: Path, kind: type) -> None:
+    path = tmp_path / "speech.wav"
+    path.write_bytes(wav(pcm16(tone(2400))))
+    written = path.stat().st_mtime_ns
+    found = returned(kind(path), written - 1000)
+    assert found is not None
+    assert (found.duration, found.format) == (0.1, "wav")
+    # Made before the call: something that it found.
+    assert returned(kind(path), written + 1_000_000_000) is None
+
+
+def test_what_is_returned_and_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for value in (tmp_path / "pipe", tmp_path, tmp_path / "none", "done", "", "x" * 5000, "a\0b", "\udcff", 3, b"x"):
+        assert returned(value, 0) is None
+
+
+def test_the_span_of_a_returned_path(spans: Spans, tmp_path: Path) -> None:
+    @traced_synthesis
+    def speak(text: str) -> str:
+        path = tmp_path / "speech.wav"
+        path.write_bytes(wav(pcm16(tone(2400))))
+        return str(path)
+
+    @traced_synthesis
+    def cached(text: str) -> str:
+        return str(old)
+
+    old = tmp_path / "old.wav"
+    old.write_bytes(wav(pcm16(tone(2400))))
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    assert speak("hello") == str(tmp_path / "speech.wav")
+    assert spans.all()[-1].attributes["tts.audio.duration"] == 0.1  # type: ignore[index]
+    cached("hello")
+    assert "tts.audio.duration" not in spans.all()[-1].attributes  # type: ignore[operator]

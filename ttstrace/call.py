@@ -326,6 +326,7 @@ class CallSynthesis(Synthesis):
         elif isinstance(text, (list, tuple)):
             if text and all(isinstance(each, str) for each in text):
                 self.take_text("".join(text))
+                self.texts = len(text)
         elif hasattr(text, "__next__") or hasattr(text, "__anext__"):
             counted = count_pieces(self, text)
             args = tuple(counted if each is text else each for each in self._args)

@@ -23,7 +23,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach
 from opentelemetry.trace import SpanKind, set_span_in_context
 
 from ttstrace import semconv
-from ttstrace.audio import AudioReader, OutputFile, Whole, whole_array
+from ttstrace.audio import AudioReader, OutputFile, ReturnedFile, Whole, whole_array
 from ttstrace.exceptions import record_exception, type_name
 from ttstrace.faults import report
 from ttstrace.metrics import Instruments, instruments
@@ -205,6 +205,7 @@ class Synthesis:
         "streamed",
         "sync_generator",
         "text",
+        "texts",
         "timeline",
     )
 
@@ -223,6 +224,8 @@ class Synthesis:
         self.characters: int | None = None
         self.text: str | None = None
         """The text itself, held only while content capture is on."""
+        self.texts: int | None = None
+        """How many texts were given as a list: the result may be a batch of as many."""
         self.streamed: bool | None = None
         self.sync_generator = False
         self.inner = False
@@ -393,7 +396,7 @@ class Synthesis:
         reader, timeline = self.reader, self.timeline
         if reader is None:
             self.streamed = True
-            reader = self.reader = AudioReader(*self.declared_format(chunk))
+            reader = self.reader = AudioReader(*self.declared_format(chunk), texts=self.texts)
         seconds = reader.feed(self.pick_audio(chunk) if self.operation.picks else chunk)
         (timeline or self.follow()).chunk(asked, arrived, seconds, reader)
 
@@ -589,28 +592,32 @@ class Synthesis:
 
     def _read_audio(self, result: object, returned: bool) -> Whole:
         """The audio's facts: of the chunks that came, of a whole result, or of the file that the call wrote."""
-        reader, output = self.reader, self._output
+        reader, written = self.reader, self._output
         if reader is None:
-            if not returned or (result is None and output is None):
+            if not returned or (result is None and written is None):
                 return _UNKNOWN_AUDIO
             rate, format = self.declared_format(result)
             audio = self.pick_audio(result) if self.operation.picks and result is not None else result
-            if format is None and output is None and hasattr(type(audio), "dtype"):
+            plain = format is None and written is None and self.texts is None
+            if plain and hasattr(type(audio), "dtype"):
                 whole = whole_array(audio, rate)
                 if whole is not None:
                     return whole
-            reader = AudioReader(rate, format, onset=False)
-            if result is None or (output is not None and isinstance(result, (str, os.PathLike))):
-                output.read(reader)  # type: ignore[union-attr]
+            reader = AudioReader(rate, format, onset=False, texts=self.texts)
+            if audio is None or isinstance(audio, (str, os.PathLike)):
+                if written is None or not written.read(reader):
+                    ReturnedFile(audio, self._start_ns).read(reader)
             else:
                 reader.feed(audio)
-                if output is not None:
+                if written is not None:
                     reader.finish()
                     if reader.duration is None:  # a status, timings: the result is not the audio, the file is
-                        written = AudioReader(rate, format, onset=False)
-                        if output.read(written):
-                            reader = written
+                        of_file = AudioReader(rate, format, onset=False)
+                        if written.read(of_file):
+                            reader = of_file
         reader.finish()
+        if reader.batch_size is not None:
+            self._attributes[semconv.TTS_BATCH_SIZE] = reader.batch_size
         return Whole(reader.duration, reader.sample_rate, reader.channels, reader.format, reader.size)
 
     def _producer(self, timeline: Timeline) -> Producer:

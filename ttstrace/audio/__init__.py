@@ -6,7 +6,7 @@ Audio is only looked at: nothing is decoded, changed, copied from a device or ke
 from __future__ import annotations
 
 from ttstrace.audio.formats import Format, parse_format
-from ttstrace.audio.output import OUTPUT_ARGUMENTS, OutputFile
+from ttstrace.audio.output import OUTPUT_ARGUMENTS, OutputFile, ReturnedFile
 from ttstrace.audio.playback import Playback
 from ttstrace.audio.rate import sample_rate_of
 from ttstrace.audio.reader import AudioReader
@@ -18,6 +18,7 @@ __all__ = [
     "Format",
     "OutputFile",
     "Playback",
+    "ReturnedFile",
     "Whole",
     "parse_format",
     "sample_rate_of",

@@ -51,6 +51,13 @@ def shape_of(dimensions: tuple[int, ...]) -> Shape | None:
     return None
 
 
+def batch_of(dimensions: tuple[int, ...], items: int) -> Shape | None:
+    """What each item of an array is that holds this many of them, padded to the longest; None where it does not."""
+    if len(dimensions) < 2 or dimensions[0] != items:
+        return None
+    return shape_of(dimensions[1:])
+
+
 _KINDS: Final = {
     "int8": "s8", "uint8": "u8", "int16": "s16", "uint16": "u16", "int32": "s32", "uint32": "u32",
     "int64": "s64", "uint64": "u64", "float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64",

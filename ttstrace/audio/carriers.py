@@ -1,20 +1,42 @@
-"""Where the audio is in what a backend hands out: a pair with the rate, a dict, an object with attributes."""
+"""Where the audio is in what a backend hands out: a tuple, a dict, an object with attributes."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, Final, NamedTuple
 
-from ttstrace.audio.arrays import MOST_CHANNELS
+from ttstrace.audio import arrays, seekable
 from ttstrace.audio.rate import sample_rate_of
 
 
 class Carried(NamedTuple):
     """The audio, and what its carrier says of it."""
 
-    audio: object
-    rate: int | None
-    channels: int | None
+    audio: Any
+    rate: int | None = None
+    channels: int | None = None
+    format: str | None = None
+    lengths: object = None
+    """Samples of each item of a batch, which is padded to the longest."""
+    texts: int | None = None
+    """Texts that the audio may be a batch of."""
+
+    def within(self, outer: Carried) -> Carried:
+        """This, and what the carrier around it says of what this one does not."""
+        return Carried(
+            self.audio,
+            self.rate or outer.rate,
+            self.channels or outer.channels,
+            self.format or outer.format,
+            outer.lengths if self.lengths is None else self.lengths,
+            outer.texts,
+        )
+
+
+class Text(str):
+    """Text that stands where audio is expected: base64 perhaps."""
 
 
 # piper's AudioChunk comes first: its other attributes are properties that compute and keep.
@@ -28,55 +50,164 @@ AUDIO_ATTRIBUTES: Final = (
     "wav",
     "tts_speech",
     "speech",
+    "audio_base64",
+    "audio_base_64",
+    "audioContent",
 )
 """Names of the audio, of an attribute or a key."""
 GENERIC_ATTRIBUTES: Final = ("data",)
-"""Names that are the audio only where a rate stands beside them."""
+"""Names that are the audio only where a rate or a format stands beside them."""
 RATE_ATTRIBUTES: Final = ("sample_rate", "sampling_rate", "sr")
 """Names of the sample rate."""
 CHANNEL_ATTRIBUTES: Final = ("sample_channels", "num_channels", "channels")
 """Names of the number of channels."""
+FORMAT_ATTRIBUTES: Final = ("mime_type", "mimeType", "content_type", "format", "encoding")
+"""Names of the format, by its media type or as SDKs name it."""
+LENGTH_ATTRIBUTES: Final = ("sequence_lengths", "waveform_lengths", "audio_lengths", "lengths")
+"""Names of the samples that each item of a batch has."""
+
+_FEWEST: Final = 32
+"""Samples below which an array beside another one holds figures of it: lengths, seconds."""
+_LARGEST_TUPLE: Final = 16
 
 
-def from_pair(pair: Sequence[object]) -> Carried | None:
-    """(audio, rate) or (rate, audio), whatever follows; None where it is neither."""
-    if len(pair) < 2:
+def from_tuple(values: tuple[Any, ...]) -> Carried | None:
+    """The audio of a named tuple, of (audio, rate) or (rate, audio) whatever follows, or the only audio there is.
+
+    None where none of the values is audio, or more than one.
+    """
+    if hasattr(values, "_fields"):
+        found = from_attributes(values)
+        if found is not None:
+            return found
+    if len(values) >= 2:
+        first, second = values[0], values[1]
+        rate = sample_rate_of(second)
+        if rate is not None:
+            return Carried(first, rate)
+        rate = sample_rate_of(first)
+        if rate is not None:
+            return Carried(second, rate)
+    if len(values) > _LARGEST_TUPLE:
         return None
-    first, second = pair[0], pair[1]
-    rate = sample_rate_of(second)
-    if rate is not None:
-        return Carried(first, rate, None)
-    rate = sample_rate_of(first)
-    return Carried(second, rate, None) if rate is not None else None
+    audios = [value for value in values if is_audio(value)]
+    if len(audios) > 1:
+        audios = [value for value in audios if not _are_figures(value)]
+    if len(audios) != 1:
+        return None
+    audio = audios[0]
+    others = [value for value in values if value is not audio]
+    rates = [rate for rate in map(sample_rate_of, others) if rate is not None]
+    lengths = [value for value in others if items_of(value) is not None]
+    return Carried(audio, rates[0] if len(rates) == 1 else None, lengths=lengths[0] if len(lengths) == 1 else None)
 
 
-def from_mapping(values: Mapping[Any, object]) -> Carried | None:
+def from_mapping(values: Mapping[Any, Any]) -> Carried | None:
     """The audio among the values, or None where none has the name of one."""
-    rate = _first_rate([values.get(name) for name in RATE_ATTRIBUTES])
-    channels = _first_channels([values.get(name) for name in CHANNEL_ATTRIBUTES])
-    for name in (*AUDIO_ATTRIBUTES, *GENERIC_ATTRIBUTES):
-        if name in values:
-            return Carried(values[name], rate, channels)
-    return None
+    return _named(values.get, AUDIO_ATTRIBUTES + GENERIC_ATTRIBUTES)
 
 
 def from_attributes(value: object) -> Carried | None:
     """The audio among the attributes, or None where none has the name of one."""
-    rate = _first_rate([getattr(value, name, None) for name in RATE_ATTRIBUTES])
-    for name in AUDIO_ATTRIBUTES if rate is None else (*AUDIO_ATTRIBUTES, *GENERIC_ATTRIBUTES):
-        audio = getattr(value, name, _MISSING)
-        if audio is not _MISSING and not callable(audio):
-            channels = _first_channels([getattr(value, name, None) for name in CHANNEL_ATTRIBUTES])
-            return Carried(audio, rate, channels)
-    return None
+
+    def get(name: str, default: object = None) -> Any:
+        found = getattr(value, name, default)
+        return default if callable(found) else found
+
+    generic = _first_rate(get) is not None or _first_format(get) is not None
+    return _named(get, AUDIO_ATTRIBUTES + GENERIC_ATTRIBUTES if generic else AUDIO_ATTRIBUTES)
 
 
+def is_audio(value: Any) -> bool:
+    """It is of a kind that holds audio: not whether that can be read."""
+    if value is None or isinstance(value, (str, int, float, type)):
+        return False
+    if isinstance(value, (bytes, bytearray, memoryview, array)):
+        return len(value) > 0
+    if isinstance(value, list):
+        return bool(value) and (is_number(value[0]) or is_audio(value[0]))
+    if getattr(value, "shape", None) is not None and getattr(value, "dtype", None) is not None:
+        return arrays.layout_of(value.dtype) is not None and arrays.shape_of(tuple(value.shape)) is not None
+    if isinstance(value, tuple):
+        return from_tuple(value) is not None
+    if isinstance(value, Mapping):
+        return from_mapping(value) is not None
+    return seekable.is_file_like(value) or from_attributes(value) is not None
+
+
+def items_of(lengths: Any) -> int | None:
+    """How many lengths these are, if they are: whole numbers in a row, on a device perhaps."""
+    if isinstance(lengths, (list, tuple)):
+        counted = 0 < len(lengths) <= _LARGEST_BATCH and all(_is_count(each) for each in lengths)
+        return len(lengths) if counted else None
+    if getattr(lengths, "dtype", None) is None or len(getattr(lengths, "shape", ())) != 1:
+        return None
+    layout = arrays.layout_of(lengths.dtype)
+    items = lengths.shape[0]
+    if layout is None or layout.floating or type(items) is not int:
+        return None
+    return items if 0 < items <= _LARGEST_BATCH else None
+
+
+def lengths_of(lengths: Any) -> list[int] | None:
+    """The lengths that `items_of` counts; None where they cannot be read in the memory of this process."""
+    if isinstance(lengths, (list, tuple)):
+        return list(map(int, lengths))
+    return list(map(int, lengths.tolist())) if arrays.is_on_cpu(lengths) else None
+
+
+_LARGEST_BATCH: Final = 10_000
 _MISSING: Final = object()
 
 
-def _first_rate(values: list[object]) -> int | None:
-    return next((rate for rate in map(sample_rate_of, values) if rate is not None), None)
+def _named(get: Any, names: Sequence[str]) -> Carried | None:
+    named = False
+    audio = None
+    for name in names:
+        found = get(name, _MISSING)
+        if found is not _MISSING:
+            named = True
+            audio = found
+            if audio is not None:
+                break
+    if not named:
+        return None
+    if isinstance(audio, str):
+        audio = Text(audio)
+    channels = (get(name) for name in CHANNEL_ATTRIBUTES)
+    return Carried(
+        audio,
+        _first_rate(get),
+        next((value for value in channels if type(value) is int and 0 < value <= arrays.MOST_CHANNELS), None),
+        _first_format(get),
+        next((value for value in map(get, LENGTH_ATTRIBUTES) if value is not None), None),
+    )
 
 
-def _first_channels(values: list[object]) -> int | None:
-    return next((value for value in values if type(value) is int and 0 < value <= MOST_CHANNELS), None)
+def _first_rate(get: Any) -> int | None:
+    return next((rate for rate in (sample_rate_of(get(name)) for name in RATE_ATTRIBUTES) if rate is not None), None)
+
+
+def _first_format(get: Any) -> str | None:
+    return next((value for value in map(get, FORMAT_ATTRIBUTES) if isinstance(value, str)), None)
+
+
+def is_number(value: object) -> bool:
+    """It may be one sample."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0  # type: ignore[operator]
+
+
+def _are_figures(value: Any) -> bool:
+    if isinstance(value, (list, array)):
+        return len(value) < _FEWEST and not (isinstance(value, list) and is_audio(value[0]))
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return False
+    size = 1
+    for side in shape:
+        size *= side
+    return size < _FEWEST

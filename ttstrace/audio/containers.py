@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -31,6 +32,8 @@ class Unread:
 HEAD: Final = 12
 """Bytes that settle the format by themselves, at most."""
 
+_TEXT: Final = "text"  # server-sent events, JSON
+
 SIGNATURES: Final = (
     ("wav", ((0, b"RIFF"), (8, b"WAVE"))),
     ("wav", ((0, b"RIFX"), (8, b"WAVE"))),
@@ -43,8 +46,15 @@ SIGNATURES: Final = (
     ("mp4", ((4, b"ftyp"),)),
     ("mp4", ((4, b"styp"),)),
     ("mp3", ((0, b"ID3"),)),
-)
+    *((_TEXT, ((0, begin),)) for begin in (
+        b'data: {"', b'data:{"', b"event: ", b"event:", b"id: ", b"retry: ", b": ", b'{"', b"{\n", b"{ ", b'[{"',
+    )),
+)  # fmt: skip
 """Format, and which bytes stand where in its first twelve."""
+
+_CERTAIN: Final = 7
+"""Marked bytes that raw samples do not begin with by accident; nor do they with as many letters as are looked at."""
+_PRINTABLE: Final = re.compile(rb"[\t\r\n -~]*")
 
 READERS: Final[dict[str, Callable[[bool], Stream]]] = {"wav": lambda declared: Wav(), "mp3": Mp3}
 """By format: makes its reader, told whether the format was declared."""
@@ -54,11 +64,11 @@ def choose(head: Buffer, declared: Format = UNKNOWN, *, whole: bool = False) -> 
     """The reader for bytes that begin with `head`, or None where too few bytes came to say.
 
     What the bytes say wins over what was declared: services send WAV where "linear16" was asked for. Raw
-    samples may begin with anything, so only a WAV header, which is long, tells that they are none. `whole`
+    samples may begin with anything, so only a long mark, such as a WAV header's, tells that they are none. `whole`
     means that no more bytes will come.
     """
     layout = LAYOUTS.get(declared.name or "")
-    found, undecided = _by_signature(head, only_wav=layout is not None)
+    found, undecided = _by_signature(head, raw=layout is not None)
     if undecided and not whole:
         return None
     if found is not None:
@@ -75,19 +85,27 @@ def choose(head: Buffer, declared: Format = UNKNOWN, *, whole: bool = False) -> 
 
 def signature(head: Buffer) -> str | None:
     """The format of bytes that begin with `head`, where its first bytes are long enough to be no accident."""
-    return _by_signature(head, only_wav=False)[0]
+    found = _by_signature(head, raw=False)[0]
+    return None if found == _TEXT else found
 
 
-def _by_signature(head: Buffer, *, only_wav: bool) -> tuple[str | None, bool]:
-    """Format by the first bytes; and whether more of them could still make it one."""
+def carries_text(head: Buffer, declared: Format) -> bool:
+    """Bytes that begin with `head` are text that may carry audio."""
+    return _by_signature(head, raw=declared.name in LAYOUTS)[0] == _TEXT
+
+
+def _by_signature(head: Buffer, *, raw: bool) -> tuple[str | None, bool]:
+    """Format by the first bytes, which are those of `raw` samples perhaps; and whether more of them could still
+    make it one."""
     begin = bytes(head[:HEAD])
-    undecided = not only_wav and begin == b"\xff"
+    undecided = not raw and begin == b"\xff"
     for name, marks in SIGNATURES:
-        if only_wav and name != "wav":
+        certain = not raw or sum(len(mark) for _, mark in marks) >= _CERTAIN
+        if not certain and (name != _TEXT or not _PRINTABLE.fullmatch(begin)):
             continue
         # What has not come yet may still be the mark.
         if all(mark.startswith(begin[at : at + len(mark)]) for at, mark in marks):
-            if all(begin.startswith(mark, at) for at, mark in marks):
+            if all(begin.startswith(mark, at) for at, mark in marks) and (certain or len(begin) == HEAD):
                 return name, False
             undecided = True
     return None, undecided

@@ -18,6 +18,10 @@ class Format(NamedTuple):
     """Sample rate in Hz."""
     channels: int | None
 
+    def filled_by(self, other: Format) -> Format:
+        """This, and what `other` says where this one says nothing."""
+        return Format(self.name or other.name, self.rate or other.rate, self.channels or other.channels)
+
 
 UNKNOWN: Final = Format(None, None, None)
 

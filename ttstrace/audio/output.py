@@ -59,10 +59,40 @@ class OutputFile:
             return False
 
 
+class ReturnedFile:
+    """The file at a path that a call returned, without having been told where to write.
+
+    It is the call's where it was changed since `start_ns`, nanoseconds of the wall clock.
+    """
+
+    def __init__(self, path: object, start_ns: int) -> None:
+        self._path = path
+        self._start_ns = start_ns
+
+    def read(self, reader: AudioReader) -> bool:
+        """Feed the file into `reader`; False where this is no path of a regular file that changed."""
+        path = self._path
+        try:
+            if not isinstance(path, (str, os.PathLike)) or len(os.fspath(path)) > _LONGEST_PATH:
+                return False
+            file = _Path(os.fspath(path))
+            if file.before is None or file.before[0] < self._start_ns - _FILE_CLOCK:
+                return False
+            file.before = None
+            return file.read(reader)
+        except Exception:
+            return False
+
+
+_LONGEST_PATH: Final = 4096
+_FILE_CLOCK: Final = 20_000_000
+"""Nanoseconds by which the time of a change may lie behind the clock: file systems take it from the last tick."""
+
+
 class _Path:
     def __init__(self, path: str | bytes) -> None:
         self._path = path
-        self._before = self._state()
+        self.before = self._state()
 
     def _state(self) -> tuple[int, int, int, int] | None:
         """What changes when a regular file is written; None where there is none."""
@@ -74,7 +104,7 @@ class _Path:
 
     def read(self, reader: AudioReader) -> bool:
         after = self._state()
-        if after is None or after == self._before:
+        if after is None or after == self.before:
             return False
         # What was a regular file just now may be a pipe when it is opened: that must not block.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

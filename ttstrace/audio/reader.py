@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
-from numbers import Real
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ttstrace.audio import arrays, carriers, seekable
-from ttstrace.audio.containers import HEAD, choose, signature
-from ttstrace.audio.formats import UNKNOWN, parse_format
-from ttstrace.audio.layouts import layout_of_code
+from ttstrace.audio.carriers import Carried
+from ttstrace.audio.containers import HEAD, carries_text, choose, signature
+from ttstrace.audio.formats import UNKNOWN, Format, parse_format
+from ttstrace.audio.layouts import Layout, layout_of_code
 from ttstrace.audio.onset import OnsetSearch
 from ttstrace.audio.pcm import Pcm
 from ttstrace.audio.rate import sample_rate_of
 from ttstrace.audio.samples import ArraySamples, NumberSamples, Samples
 from ttstrace.audio.streams import Buffer, Stream
+from ttstrace.audio.transport import Events, decode_text
 
-_DEEPEST: Final = 3
+_DEEPEST: Final = 4
 """Carriers within carriers that are opened."""
+_LONGEST_LIST: Final = 10_000
+"""Pieces of audio in a list that are looked at."""
 _FIRST_BLOCK: Final = 4096
-_BLOCK: Final = 65_536
+_BLOCK: Final = 32_768
 _MOST_READ: Final = 256 * 1024 * 1024
 """Bytes of a file that are walked through at most; more is a file of unknown length."""
 
@@ -37,7 +40,8 @@ class AudioReader:
     `sample_rate` and `format` are what the user declared; where the audio itself says otherwise (a header, a
     rate beside the array), that wins. A rate that is none, and a format that nobody knows, count as not
     declared. Raw PCM is mono unless its format's name or its carrier says otherwise. `onset=False` leaves out
-    the search for the onset, which only a stream needs.
+    the search for the onset, which only a stream needs. `texts` is how many texts were given at once, as a list:
+    a result of as many parts is a batch then, never channels, and its seconds are the parts' sum.
 
     Nothing is decoded, changed or kept: a few kB of a stream are held at most (a header, one frame). Nothing
     raises for what it is given.
@@ -46,12 +50,18 @@ class AudioReader:
     __slots__ = (
         "_array_type", "_axis", "_brought", "_bytes_type", "_chunks", "_declared", "_declared_rate", "_dtype",
         "_earlier", "_fixed", "_frames", "_head", "_known", "_lost", "_ndim", "_pcm", "_rate", "_said",
-        "_search", "_size", "_sized", "_stream", "_vague", "_wav", "_width", "channels", "format",
-        "onset", "onset_chunk",
-        "readable", "searching",
+        "_search", "_size", "_sized", "_stream", "_texts", "_transport", "_vague", "_wav", "_width",
+        "batch_size", "channels", "format", "onset", "onset_chunk", "readable", "searching",
     )  # fmt: skip
 
-    def __init__(self, sample_rate: int | None = None, format: str | None = None, *, onset: bool = True) -> None:
+    def __init__(
+        self,
+        sample_rate: int | None = None,
+        format: str | None = None,
+        *,
+        onset: bool = True,
+        texts: int | None = None,
+    ) -> None:
         self._declared = parse_format(format) if format is not None else UNKNOWN
         self._declared_rate = sample_rate_of(sample_rate) if sample_rate is not None else None
         self._said: int | None = None  # by the audio itself
@@ -65,6 +75,8 @@ class AudioReader:
         self._chunks = 0  # with audio
         self._brought = 0.0  # seconds of this chunk
         self._vague = False  # this chunk's seconds are not known
+        self._texts = texts
+        self._transport: Events | None = None  # the bytes are text that carries the audio
         self._stream: Stream | None = None
         self._head = b""  # bytes that do not yet tell their format
         self._search: OnsetSearch | None = None
@@ -78,6 +90,8 @@ class AudioReader:
 
         self.searching = onset
         """The onset is still looked for."""
+        self.batch_size: int | None = None
+        """Texts that the audio is of, where a batch of them was synthesized."""
         self.channels: int | None = None
         """Channels of the audio."""
         self.format: str | None = None
@@ -278,7 +292,7 @@ class AudioReader:
         self._brought = 0.0
         self._vague = False
         try:
-            self._take(chunk, None, None, 0)
+            self._take(Carried(chunk, texts=self._texts), 0)
         except Exception:
             self._lose_all()
         seconds = None if self._vague else self._brought
@@ -286,47 +300,69 @@ class AudioReader:
             self._chunks += 1
         return seconds
 
-    def _take(self, value: Any, rate: int | None, channels: int | None, depth: int) -> None:
+    def _take(self, carried: Carried, depth: int) -> None:
+        value = carried.audio
         if value is None:
             return
         if isinstance(value, (bytes, bytearray)):
-            self._bytes(value, rate, channels)
+            self._bytes(value, carried)
             if depth == 0:
                 self._remember_bytes(type(value))
+        elif isinstance(value, carriers.Text):
+            self._text(value, carried)
         elif isinstance(value, (str, int, float, type)) or depth > _DEEPEST:
             self._lose_all()
         elif isinstance(value, tuple):
-            self._carried(carriers.from_pair(value), rate, channels, depth)
+            found = carriers.from_tuple(value)
+            if found is None and len(value) == carried.texts:
+                self._parts(value, carried, depth)
+            else:
+                self._carried(found, carried, depth)
         elif isinstance(value, list):
-            self._list(value, rate, channels)
+            if value and not carriers.is_number(value[0]):
+                self._parts(value, carried, depth)
+            else:
+                self._list(value, carried)
         elif getattr(value, "shape", None) is not None and getattr(value, "dtype", None) is not None:
-            self._array(value, rate, channels)
+            self._array(value, carried)
         elif isinstance(value, array):
-            self._numbers(value, value.typecode, rate, channels)
+            self._numbers(value, value.typecode, carried)
         elif isinstance(value, memoryview):
-            self._view(value, rate, channels)
+            self._view(value, carried)
         elif isinstance(value, Mapping):
-            self._carried(carriers.from_mapping(value), rate, channels, depth)
+            self._carried(carriers.from_mapping(value), carried, depth)
         elif seekable.is_file_like(value):
             self._file(value)
         else:
-            self._carried(carriers.from_attributes(value), rate, channels, depth)
+            self._carried(carriers.from_attributes(value), carried, depth)
 
     def _lose_all(self) -> None:
         self._sized = False
         self.lose()
 
-    def _carried(self, found: carriers.Carried | None, rate: int | None, channels: int | None, depth: int) -> None:
+    def _carried(self, found: Carried | None, outer: Carried, depth: int) -> None:
         if found is None:
             self._lose_all()
         else:
-            self._take(found.audio, found.rate or rate, found.channels or channels, depth + 1)
+            self._take(found.within(outer), depth + 1)
+
+    def _parts(self, values: Sequence[object], carried: Carried, depth: int) -> None:
+        """Pieces of audio one after the other, or the items of a batch."""
+        if len(values) > _LONGEST_LIST:
+            self._lose_all()
+            return
+        if len(values) == carried.texts:
+            self.batch_size = carried.texts
+        for value in values:
+            self._take(carried._replace(audio=value, lengths=None, texts=None), depth + 1)
 
     # Arrays and numbers.
 
-    def _array(self, value: Any, rate: int | None, channels: int | None) -> None:
+    def _array(self, value: Any, carried: Carried) -> None:
         layout = arrays.layout_of(value.dtype)
         dimensions = tuple(value.shape)
+        if self._is_batch(value, dimensions, layout, carried):
+            return
         shape = arrays.shape_of(dimensions)
         if shape is None and self._ndim == len(dimensions) == 2 and dimensions[1 - self._axis] == self._fixed:
             # Too small to tell by itself: it is read as the chunk before it was.
@@ -334,9 +370,10 @@ class AudioReader:
         if layout is None or shape is None:
             self._lose_all()
             return
+        rate, channels = carried.rate, carried.channels
         on_cpu = self.searching and arrays.is_on_cpu(value)
         if layout.name == "pcm_u8" and len(dimensions) == 1 and self._are_bytes(value):
-            self._bytes(memoryview(value), rate, channels)
+            self._bytes(memoryview(value), carried)
             return
         frames, interleaved = shape.frames, 1
         if channels is not None and len(dimensions) == 1:
@@ -358,9 +395,31 @@ class AudioReader:
         self.count(frames, rate, many)
         self._ndim, self._axis, self._fixed = len(dimensions), shape.axis, shape.channels
         self._width = many * layout.width
-        if interleaved == 1 and self._ndim <= 2 and self._rate and not self.searching:
+        if interleaved == 1 and self._ndim <= 2 and self._rate and not self.searching and self._texts is None:
             self._array_type = type(value)
             self._dtype = value.dtype
+
+    def _is_batch(self, value: Any, dimensions: tuple[Any, ...], layout: Layout | None, carried: Carried) -> bool:
+        """Take an array that holds one item per text, or per length that came with it."""
+        told = carriers.items_of(carried.lengths)
+        items = carried.texts if told is None else told
+        shape = arrays.batch_of(dimensions, items) if items is not None else None
+        if items is None or shape is None or layout is None:
+            return False
+        if items == carried.texts or items > 1:
+            self.batch_size = items
+        if items == 1 and told is None:  # an array like any other
+            return False
+        self.deafen()
+        self.add_size(items * shape.frames * shape.channels * layout.width)
+        if self.format is None:
+            self.format = layout.name
+        lengths = [shape.frames] * items if told is None else carriers.lengths_of(carried.lengths)
+        if lengths is None:  # padded, and how far is known to a device only
+            self.lose()
+        else:
+            self.count(sum(min(length, shape.frames) for length in lengths), carried.rate, shape.channels)
+        return True
 
     def _are_bytes(self, value: Any) -> bool:
         """Octets in an array are encoded audio where they begin like it, or where a format says so."""
@@ -375,26 +434,25 @@ class AudioReader:
         except TypeError:  # not in the memory of this process
             return False
 
-    def _list(self, values: list[Any], rate: int | None, channels: int | None) -> None:
-        for value in (*values[:1], *values[-1:]):
-            if isinstance(value, bool) or not isinstance(value, Real):
-                self._lose_all()
-                return
+    def _list(self, values: list[Any], carried: Carried) -> None:
+        if values and not carriers.is_number(values[-1]):
+            self._lose_all()
+            return
         self._sized = False
-        many = channels or 1
+        many = carried.channels or 1
         if values:
-            self.listen(NumberSamples(values, many, None), rate)
-        self.count(len(values) // many, rate, many)
+            self.listen(NumberSamples(values, many, None), carried.rate)
+        self.count(len(values) // many, carried.rate, many)
 
-    def _numbers(self, values: Any, code: str, rate: int | None, channels: int | None) -> None:
+    def _numbers(self, values: Any, code: str, carried: Carried) -> None:
         if code == "B" and self._are_bytes(values):
-            self._bytes(memoryview(values), rate, channels)
+            self._bytes(memoryview(values), carried)
             return
         layout = layout_of_code(code, values.itemsize)
         if layout is None:
             self._lose_all()
             return
-        many = channels or 1
+        rate, many = carried.rate, carried.channels or 1
         self.add_size(len(values) * values.itemsize)
         if self.format is None:
             self.format = layout.name
@@ -405,26 +463,65 @@ class AudioReader:
             self.deafen()
         self.count(len(values) // many, rate, many)
 
-    def _view(self, view: memoryview, rate: int | None, channels: int | None) -> None:
+    def _view(self, view: memoryview, carried: Carried) -> None:
         code = view.format.lstrip("@=")
         if code in ("B", "b", "c"):
-            self._bytes(view.cast("B") if view.c_contiguous else view.tobytes(), rate, channels)
+            self._bytes(view.cast("B") if view.c_contiguous else view.tobytes(), carried)
         elif view.ndim == 1:
-            self._numbers(view, code, rate, channels)
+            self._numbers(view, code, carried)
         else:
             self._lose_all()
 
     # Bytes.
 
-    def _bytes(self, data: Buffer, rate: int | None, channels: int | None) -> None:
+    def _bytes(self, data: Buffer, carried: Carried) -> None:
+        if carried.format is not None:
+            self._declare(parse_format(carried.format))
+        if self._transport is None:
+            if self._stream is not None or not carries_text(self._head + bytes(data[:HEAD]), self._declared):
+                self.add_size(len(data))
+                self._audio_bytes(data, carried)
+                return
+            self._transport = Events()
+            head, self._head = self._head, b""
+            self._size -= len(head)
+            self._sized = self._sized if self._size else None
+            self._unpack(self._transport.feed(head), carried)
+        self._unpack(self._transport.feed(data), carried)
+
+    def _text(self, text: str, carried: Carried) -> None:
+        if text:
+            format, pieces = decode_text(text)
+            self._declare(format)
+            self._unpack(pieces, carried)
+
+    def _unpack(self, pieces: Iterable[bytes], carried: Carried) -> None:
+        """Take audio that comes as text."""
+        try:
+            for piece in pieces:
+                if piece:
+                    if self._transport is not None:
+                        self._declare(self._transport.format)
+                    self.add_size(len(piece))
+                    self._audio_bytes(piece, carried)
+        except ValueError:  # it is some other text
+            self._lose_all()
+
+    def _declare(self, format: Format) -> None:
+        """What a carrier says of its audio holds where the program says nothing."""
+        if self._stream is None and format != UNKNOWN:
+            self._declared = self._declared.filled_by(format)
+            if not self._rate:
+                self._settle_rate(self._declared.rate or 0)
+
+    def _audio_bytes(self, data: Buffer, carried: Carried) -> None:
         size = len(data)
-        self.add_size(size)
         if not size:
             self._empty()
         elif size > HEAD and type(data) is not memoryview:
-            self._stream_bytes(memoryview(data), rate, channels)
+            self._stream_bytes(memoryview(data), carried.rate, carried.channels)
         else:
-            self._stream_bytes(data, rate, channels)
+            self._stream_bytes(data, carried.rate, carried.channels)
 
     def _empty(self) -> None:
         if self._declared.name is not None and self._stream is None:
@@ -468,7 +565,7 @@ class AudioReader:
 
     def _remember_bytes(self, kind: type) -> None:
         pcm = self._steady()
-        if pcm is not None and self._rate and not self.searching and kind in (bytes, bytearray):
+        if pcm is not None and self._rate and not (self.searching or self._transport) and kind in (bytes, bytearray):
             self._pcm = pcm
             self._wav = pcm is not self._stream
             self._bytes_type = kind
