@@ -605,7 +605,7 @@ class Synthesis:
                     return whole
             reader = AudioReader(rate, format, onset=False, texts=self.texts)
             if audio is None or isinstance(audio, (str, os.PathLike)):
-                if written is None or not written.read(reader):
+                if written is None or not (written.read(reader) or written.is_at(audio)):
                     ReturnedFile(audio, self._start_ns).read(reader)
             else:
                 reader.feed(audio)

@@ -51,6 +51,12 @@ class OutputFile:
         except Exception:  # no target that can be looked at
             pass
 
+    def is_at(self, path: object) -> bool:
+        """This is the file at that path."""
+        if not isinstance(self._target, _Path) or not isinstance(path, (str, os.PathLike)):
+            return False
+        return self._target.path == os.fspath(path)
+
     def read(self, reader: AudioReader) -> bool:
         """Feed what the call wrote into `reader`; False where nothing changed: it was an input, then."""
         try:
@@ -91,13 +97,13 @@ _FILE_CLOCK: Final = 20_000_000
 
 class _Path:
     def __init__(self, path: str | bytes) -> None:
-        self._path = path
+        self.path = path
         self.before = self._state()
 
     def _state(self) -> tuple[int, int, int, int] | None:
         """What changes when a regular file is written; None where there is none."""
         try:
-            found = os.stat(self._path)
+            found = os.stat(self.path)
         except FileNotFoundError:
             return None
         return _written_state(found) if stat.S_ISREG(found.st_mode) else None
@@ -109,7 +115,7 @@ class _Path:
         # What was a regular file just now may be a pipe when it is opened: that must not block.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            with os.fdopen(os.open(self._path, flags), "rb", buffering=0) as file:
+            with os.fdopen(os.open(self.path, flags), "rb", buffering=0) as file:
                 opened = os.fstat(file.fileno())
                 if not stat.S_ISREG(opened.st_mode):
                     return False

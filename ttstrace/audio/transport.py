@@ -41,15 +41,19 @@ class Base64:
         decoded = []
         at = 0
         # Texts that were encoded one by one may follow each other: each ends with its padding.
-        while (padding := text.find(b"=", at)) >= 0 and (end := at + ((padding - at) // 4 + 1) * 4) <= len(text):
-            if (padding - at) % 4 < 2 or text[padding:end].strip(b"="):
+        while (padding := text.find(b"=", at)) >= 0:
+            if (padding - at) % 4 < 2:
+                raise ValueError("no base64")
+            end = at + ((padding - at) // 4 + 1) * 4
+            if end > len(text):
+                break
+            if text[padding:end].strip(b"="):
                 raise ValueError("no base64")
             decoded.append(a2b_base64(text[at:end]))
             at = end
-        if padding < 0:
-            end = at + ((len(text) - at) & ~3)
-            decoded.append(a2b_base64(text[at:end]))
-            at = end
+        end = at + (((padding if padding >= 0 else len(text)) - at) & ~3)
+        decoded.append(a2b_base64(text[at:end]))
+        at = end
         self._odd = text[at:]
         return b"".join(decoded)
 
