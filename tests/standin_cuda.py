@@ -80,6 +80,7 @@ class StandIn:
     current: int = 0
     synchronized: int = 0
     events: int = 0
+    capturing: bool = False
     module: Any = field(default=None)
 
     def launch(self, seconds: float, device: int = 0) -> None:
@@ -131,6 +132,8 @@ def _module(standin: StandIn) -> Any:
             self.time = max(time.perf_counter(), card.busy_until)
 
         def query(self) -> bool:
+            if standin.capturing:
+                raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
             return self.time is None or time.perf_counter() >= self.time
 
         def elapsed_time(self, end_event: Event) -> float:
@@ -180,6 +183,7 @@ def _module(standin: StandIn) -> Any:
     cuda.is_initialized = lambda: standin.initialized
     cuda.is_available = lambda: standin.available
     cuda.device_count = lambda: len(standin.cards)
+    cuda.is_current_stream_capturing = lambda: standin.capturing
     cuda.current_device = lambda: standin.current
     cuda.memory_stats_as_nested_dict = memory_stats_as_nested_dict
     cuda.reset_peak_memory_stats = reset_peak_memory_stats

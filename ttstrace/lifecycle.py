@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from time import perf_counter, time_ns
+from time import perf_counter, sleep, time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
@@ -28,6 +28,7 @@ from ttstrace.exceptions import record_exception, type_name
 from ttstrace.faults import report
 from ttstrace.metrics import Instruments, instruments
 from ttstrace.monitor import Concurrency, Usage, Window, close_window, discard_window, open_window, rtf_grade
+from ttstrace.promises import Promises, Stretch
 from ttstrace.providers import sampler_looks_at_attributes, tracer
 from ttstrace.timeline import Producer, Timeline
 from ttstrace.values import Attributes, capture_content, clean, encodable, input_messages
@@ -58,6 +59,7 @@ def suppressed(context: Context) -> bool:
 _lock = threading.RLock()  # re-entrant: a signal handler may run a traced call while this thread holds it
 _concurrency = Concurrency()
 _abandoned: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+_unfinished: list[_Ending] = []
 _generation = 0  # one more in every forked child
 _warm: dict[int, Any] = {}  # id of a loaded model -> what keeps the id from meaning another object
 _exit_hook = False
@@ -65,9 +67,10 @@ _exit_hook = False
 
 def _after_fork_in_child() -> None:
     """What the parent has open stays the parent's: its syntheses are dropped here, unended."""
-    global _lock, _abandoned, _generation
+    global _lock, _abandoned, _unfinished, _generation
     _lock = threading.RLock()
     _abandoned = queue.SimpleQueue()
+    _unfinished = []
     _generation += 1
 
 
@@ -81,17 +84,53 @@ def later(ending: Callable[[], None]) -> None:
     _abandoned.put(ending)
 
 
-def drain() -> None:
-    """End what was left behind: at the next traced call, by a flush, at exit."""
+def drain(wait: float = 0.0) -> bool:
+    """End what was left behind: at the next traced call, by a flush, at exit.
+
+    Args:
+        wait: seconds to wait for cards that are still at work on a result.
+
+    Returns:
+        True if nothing is left.
+    """
     while not _abandoned.empty():
         try:
             ending = _abandoned.get_nowait()
         except queue.Empty:  # another thread was faster
-            return
+            break
         try:
             ending()
         except Exception as error:
             report(error)
+    return not _unfinished or _end_finished(wait)
+
+
+_POLL: Final = 0.001
+
+
+def _end_finished(wait: float) -> bool:
+    """End the syntheses whose results the cards are done with by now."""
+    deadline = perf_counter() + wait
+    while True:
+        with _lock:
+            waiting = _unfinished[:]
+            _unfinished.clear()
+        still = [ending for ending in waiting if not ending.settle()]
+        with _lock:
+            _unfinished.extend(still)
+        if not still or perf_counter() >= deadline:
+            return not still
+        sleep(_POLL)
+
+
+def drain_for_good(wait: float = 1.0) -> None:
+    """End everything: there is no later. See `drain`."""
+    drain(wait)
+    with _lock:
+        waiting = _unfinished[:]
+        _unfinished.clear()
+    for ending in waiting:
+        ending.settle(give_up=True)
 
 
 def abandon(found: Synthesis, at: float) -> None:
@@ -189,6 +228,7 @@ class Synthesis:
         "_output",
         "_parent",
         "_presence",
+        "_promises",
         "_stages",
         "_stages_dropped",
         "_start_ns",
@@ -236,6 +276,7 @@ class Synthesis:
         self._stages_dropped = 0
         self._output: OutputFile | None = None
         self._window: Window | None = None
+        self._promises: Promises | None = None
         self._feeding_lock: threading.RLock | None = None
         self._parent: Synthesis | None = None
         self._presence: int | None = None
@@ -356,6 +397,8 @@ class Synthesis:
             # A span that is not sampled is made current all the same: else its children would become roots.
             if self.span is not None or used_instruments is not None:
                 self._window = open_window()
+                if not operation.remote:
+                    self._promises = _promises()
         except BaseException:
             self.start_time = perf_counter()
             self._end(self.start_time, interrupted=True, collected=True)
@@ -389,6 +432,7 @@ class Synthesis:
         timeline = self.timeline
         if timeline is None:
             timeline = self.timeline = Timeline(self.start_time or perf_counter())
+            timeline.promises = self._promises
         return timeline
 
     def take_chunk(self, asked: float | None, arrived: float, chunk: object) -> None:
@@ -398,7 +442,11 @@ class Synthesis:
             self.streamed = True
             reader = self.reader = AudioReader(*self.declared_format(chunk), texts=self.texts)
         seconds = reader.feed(self.pick_audio(chunk) if self.operation.picks else chunk)
-        (timeline or self.follow()).chunk(asked, arrived, seconds, reader)
+        if timeline is None:
+            timeline = self.follow()
+        if timeline.promises is not None and not timeline.is_unpromised(asked, arrived, seconds, reader, chunk):
+            return
+        timeline.chunk(asked, arrived, seconds, reader)
 
     def take_text(self, text: str) -> None:
         """Count a text, or a further piece of it."""
@@ -435,7 +483,14 @@ class Synthesis:
 
     def finish(self, result: object = None) -> None:
         """The backend is done; `result` is what it returned, None for a stream that is exhausted."""
-        self._end(perf_counter(), result=result)
+        end = perf_counter()
+        stretch = None
+        if self._promises is not None and result is not None:
+            try:
+                stretch = self._promises.stretch(result)
+            except Exception as error:  # a card failed: the program learns of it from torch
+                report(error)
+        self._end(end, result=result, stretch=stretch)
 
     def fail(self, error: BaseException) -> None:
         """The backend raised. A cancellation is an interruption, not an error."""
@@ -465,6 +520,7 @@ class Synthesis:
         error: BaseException | None = None,
         interrupted: bool = False,
         collected: bool = False,
+        stretch: Stretch | None = None,
     ) -> None:
         with _lock:
             if self.ended or self.start_time is None:
@@ -494,34 +550,23 @@ class Synthesis:
             if self.span is not None:
                 self.span.end()
             return
-        span = self.span
-        length = end - self.start_time
-        end_ns = self._start_ns + int(length * 1e9)
+        audio = _UNKNOWN_AUDIO
         try:
-            attributes = self._describe(end, result, error, interrupted, usage)
+            audio = self._describe(result, error, interrupted, usage)
             if together:
-                attributes[semconv.TTS_CONCURRENCY_MAX] = together
-            if span is not None:
-                span.set_attributes(attributes)
-                if error is not None:
-                    record_exception(span, error, end_ns)
-            if used_instruments is not None and not self.inner:
-                self._record(used_instruments, attributes, length, context)
+                self._attributes[semconv.TTS_CONCURRENCY_MAX] = together
         except Exception as fault:
             report(fault)
-        finally:
-            if span is not None:
-                span.end(end_ns)
+        if self._promises is None:
+            self.settle(end, error, audio.duration, context)
+            return
+        ending = _Ending(self, end, error, audio, context, stretch)
+        if not ending.settle(give_up=collected):
+            with _lock:
+                _unfinished.append(ending)
 
-    def _describe(
-        self,
-        end: float,
-        result: object,
-        error: BaseException | None,
-        interrupted: bool,
-        usage: Usage | None,
-    ) -> Attributes:
-        """Everything that is known at the end, by name."""
+    def _describe(self, result: object, error: BaseException | None, interrupted: bool, usage: Usage | None) -> Whole:
+        """Add everything that is known when the backend has returned, but for the times; returns the audio's facts."""
         attributes = self._attributes
         returned = error is None and not interrupted
         audio = _UNKNOWN_AUDIO
@@ -550,10 +595,6 @@ class Synthesis:
             attributes[semconv.TTS_INTERRUPTED] = True
         if error is not None:
             attributes[semconv.ERROR_TYPE] = type_name(error)
-        duration: float | None = end - self.start_time  # type: ignore[operator]
-        if self.timeline is not None:
-            reader = self.reader or AudioReader(onset=False)
-            duration = self._describe_timeline(attributes, self.timeline, reader, end)
         seconds, rate, channels, format, size = audio
         if size is not None:
             attributes[semconv.TTS_AUDIO_SIZE] = size
@@ -565,11 +606,6 @@ class Synthesis:
             attributes[semconv.TTS_AUDIO_CHANNELS] = channels
         if format is not None:
             attributes[semconv.TTS_AUDIO_FORMAT] = format
-        if duration is not None and not (self.operation.plays and self.is_played()):
-            attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
-            if seconds and error is None:
-                attributes[semconv.TTS_RTF] = rtf = duration / seconds
-                attributes[semconv.TTS_RTF_GRADE] = rtf_grade(rtf)
         if usage is not None:
             if usage.cpu_time is not None:
                 attributes[semconv.TTS_CPU_TIME] = usage.cpu_time
@@ -588,7 +624,50 @@ class Synthesis:
                 attributes[semconv.TTS_STAGE_DURATION + name] = spent
             if self._stages_dropped:
                 attributes[semconv.TTS_STAGE_DROPPED] = self._stages_dropped
-        return attributes
+        return audio
+
+    def settle(
+        self,
+        end: float,
+        error: BaseException | None,
+        seconds: float | None,
+        context: Context | None,
+        known: bool = True,
+    ) -> None:
+        """End the span.
+
+        Args:
+            end: when it ended, by the monotonic clock.
+            error: what the backend raised.
+            seconds: of audio.
+            context: the span's.
+            known: whether `end` is when the backend was done; it is not where a card was given up on.
+        """
+        span, used_instruments = self.span, self._instruments
+        length = end - self.start_time  # type: ignore[operator]
+        end_ns = self._start_ns + int(length * 1e9)
+        attributes = self._attributes
+        try:
+            duration: float | None = length
+            if self.timeline is not None:
+                reader = self.reader or AudioReader(onset=False)
+                duration = self._describe_timeline(attributes, self.timeline, reader, end)
+            if duration is not None and known and not (self.operation.plays and self.is_played()):
+                attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
+                if seconds and error is None:
+                    attributes[semconv.TTS_RTF] = rtf = duration / seconds
+                    attributes[semconv.TTS_RTF_GRADE] = rtf_grade(rtf)
+            if span is not None:
+                span.set_attributes(attributes)
+                if error is not None:
+                    record_exception(span, error, end_ns)
+            if used_instruments is not None and not self.inner:
+                self._record(used_instruments, attributes, length, context)
+        except Exception as fault:
+            report(fault)
+        finally:
+            if span is not None:
+                span.end(end_ns)
 
     def _read_audio(self, result: object, returned: bool) -> Whole:
         """The audio's facts: of the chunks that came, of a whole result, or of the file that the call wrote."""
@@ -704,9 +783,67 @@ class Synthesis:
             used.underruns.add(underruns, attributes, span_context)
 
 
+class _Ending:
+    """A synthesis whose backend is done, and whose span ends as soon as the cards are done, too."""
+
+    __slots__ = ("_audio", "_context", "_end", "_error", "_stretch", "_synthesis")
+
+    def __init__(
+        self,
+        synthesis: Synthesis,
+        end: float,
+        error: BaseException | None,
+        audio: Whole,
+        context: Context | None,
+        stretch: Stretch | None,
+    ) -> None:
+        self._synthesis = synthesis
+        self._end = end
+        self._error = error
+        self._audio = audio
+        self._context = context
+        self._stretch = stretch
+
+    def settle(self, give_up: bool = False) -> bool:
+        """End the span; False where a card is still at work, unless that is given up on."""
+        synthesis, end, known = self._synthesis, self._end, True
+        timeline = synthesis.timeline
+        try:
+            if self._stretch is not None:
+                took = self._stretch.seconds()
+                if took is not None:
+                    end = max(end, synthesis.start_time + took)  # type: ignore[operator]
+                elif not give_up:
+                    return False
+                else:
+                    known = False
+            if timeline is not None and timeline.promises is not None:
+                if timeline.is_finished():
+                    end = max(end, timeline.end)
+                elif not give_up:
+                    return False
+                else:
+                    timeline.give_up()
+        except Exception as error:  # a card failed: the program learns of it from torch
+            known = False
+            if timeline is not None:
+                timeline.give_up()
+            report(error)
+        synthesis.settle(end, self._error, self._audio.duration, self._context, known)
+        return True
+
+
+def _promises() -> Promises | None:
+    try:
+        return Promises.begin()
+    except Exception as error:
+        report(error)
+        return None
+
+
 def _register_exit_hook() -> None:
     """End at exit what was abandoned. Registered with the first measured call, which is after the providers' own
     hooks, so that it runs before them."""
     global _exit_hook
     _exit_hook = True
-    atexit.register(drain)
+    atexit.register(drain_for_good)

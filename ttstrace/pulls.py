@@ -79,9 +79,17 @@ class Pulls(Guard):
         if timeline is None:
             return self._begin()
         asked = perf_counter()
-        timeline.hold += asked - timeline.end
+        self._account_for_hold(timeline, asked)
         attach(self.context)  # type: ignore[arg-type]
         return asked
+
+    @staticmethod
+    def _account_for_hold(timeline: Timeline, asked: float) -> None:
+        try:
+            timeline.ask(asked)
+        except Exception as error:  # a card failed: the program learns of it from torch
+            timeline.give_up()
+            report(error)
 
     def _begin(self) -> float | None:
         synthesis = self.synthesis
@@ -158,7 +166,10 @@ class Pulls(Guard):
             return self._first_pull(outer, method, args)
         # As `ask` and `answer`, in line: this is what every chunk of a stream costs.
         asked = perf_counter()
-        timeline.hold += asked - timeline.end
+        if timeline.promises is None:
+            timeline.hold += asked - timeline.end
+        else:
+            self._account_for_hold(timeline, asked)
         attach(self.context)  # type: ignore[arg-type]
         try:
             chunk = method(*args)

@@ -13,6 +13,7 @@ from ttstrace.audio import Playback
 
 if TYPE_CHECKING:
     from ttstrace.audio import AudioReader
+    from ttstrace.promises import Promises, Stretch
 
 Producer = Literal["pull", "push"]
 
@@ -35,13 +36,26 @@ class Figures(NamedTuple):
     hold in it."""
 
 
+class _Unfinished(NamedTuple):
+    """A chunk that a card is still at work on, or one that came after such a chunk."""
+
+    asked: float | None
+    arrived: float
+    seconds: float | None
+    stretch: Stretch | None
+
+
 class Timeline:
     """Arrivals, holds and stalls of one synthesis."""
 
     __slots__ = (
         "_arrivals",
+        "_done",
         "_onset_arrival",
         "_playback",
+        "_reader",
+        "_unfinished",
+        "_unknown",
         "arrival",
         "arrival_hold",
         "chunks",
@@ -52,6 +66,7 @@ class Timeline:
         "first_pull",
         "hold",
         "marked",
+        "promises",
         "seconds_known",
         "start",
         "underruns",
@@ -81,6 +96,11 @@ class Timeline:
         """Time spent waiting for text; `wait_before_first` is the part of it before the first piece."""
         self.wait_before_first = 0.0
         self.first_piece: float | None = None
+        self.promises: Promises | None = None
+        """Marks around the work that each pull gives to a card, where the process uses one."""
+        self._unfinished: list[_Unfinished] = []
+        self._done = start  # the cards, with what came last
+        self._unknown = False
         self._playback = Playback()
         # The onset is confirmed by a later chunk than the one that holds it: arrivals are kept until then.
         self._arrivals: list[tuple[float, float]] | None = []
@@ -117,6 +137,52 @@ class Timeline:
         ) < _UNDERRUN_EVENTS_MAX:
             self.underruns.append(stall)
 
+    def ask(self, asked: float) -> None:
+        """The consumer asks for more, at `asked`; `end` is when the backend was done with what it asked for before."""
+        if self.promises is None:
+            self.hold += asked - self.end
+            return
+        if self.is_finished():
+            self.hold += max(0.0, asked - self.end)
+        self.promises.mark()
+
+    def is_unpromised(
+        self, asked: float | None, arrived: float, seconds: float | None, reader: AudioReader, chunk: object
+    ) -> bool:
+        """Whether a chunk is finished as it arrives. One that a card is still at work on arrives when that is done, and
+        what comes after it not before: such chunks are accounted for then. See `chunk`."""
+        stretch = self.promises.stretch(chunk)  # type: ignore[union-attr]
+        if stretch is None and self.is_finished():
+            return True
+        self._reader = reader
+        self._unfinished.append(_Unfinished(asked, arrived, seconds, stretch))
+        return False
+
+    def is_finished(self) -> bool:
+        """Whether the cards are done with every chunk; accounts for those they are done with."""
+        unfinished = self._unfinished
+        while unfinished:
+            asked, arrived, seconds, stretch = unfinished[0]
+            took = 0.0 if stretch is None else stretch.seconds()
+            if took is None:
+                return False
+            # Where the card had not come to the end of the work before, this work began when it did.
+            begun = self.start if asked is None else asked
+            done = max(arrived, max(begun, self._done) + took)
+            self._done = done
+            self.end = max(self.end, done)
+            del unfinished[0]
+            self.chunk(asked, done, seconds, self._reader)
+        return True
+
+    def give_up(self) -> None:
+        """Nobody will wait for the cards: when they were done is not known."""
+        for asked, arrived, seconds, _ in self._unfinished:
+            self.chunk(asked, arrived, seconds, self._reader)
+            self._unknown = True
+        self._unfinished.clear()
+        self.promises = None
+
     def piece(self, asked: float, arrived: float) -> None:
         """One piece of the text arrived that was asked for at `asked`."""
         self.wait += arrived - asked
@@ -144,6 +210,8 @@ class Timeline:
                 only where the producer is "pull".
             reader: what read the audio.
         """
+        if self._unknown:
+            return Figures(None, None, None, None)
         if self._arrivals and reader.onset is not None:
             self._find_onset(reader)
         begin = self.start if self.first_piece is None else self.first_piece

@@ -5,6 +5,7 @@ Audio is only looked at: nothing is decoded, changed, copied from a device or ke
 
 from __future__ import annotations
 
+from ttstrace.audio.carriers import AUDIO_ATTRIBUTES
 from ttstrace.audio.formats import Format, parse_format
 from ttstrace.audio.output import OUTPUT_ARGUMENTS, OutputFile, ReturnedFile
 from ttstrace.audio.playback import Playback
@@ -13,6 +14,7 @@ from ttstrace.audio.reader import AudioReader
 from ttstrace.audio.whole import Whole, whole_array
 
 __all__ = [
+    "AUDIO_ATTRIBUTES",
     "OUTPUT_ARGUMENTS",
     "AudioReader",
     "Format",

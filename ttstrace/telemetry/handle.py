@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal
 
-from ttstrace.lifecycle import drain
+from ttstrace.lifecycle import drain, drain_for_good
 from ttstrace.telemetry.delivery import EXIT_SECONDS, Output
 
 
@@ -61,8 +61,9 @@ class Telemetry:
         """
         if self._sent is not None:
             return self._sent
-        drain()  # what the garbage collector found abandoned is recorded, too
         end = time.monotonic() + timeout
+        # What the garbage collector found abandoned is recorded, too, and what a GPU is still at work on.
+        everything = drain(timeout)
         answers: list[bool] = []
         outputs = self._outputs + self._borrowed
         threads = [
@@ -78,7 +79,7 @@ class Telemetry:
         for thread in threads:
             if thread.ident is not None:
                 thread.join(max(0.0, end - time.monotonic()))
-        return len(answers) == len(outputs) and all(answers)
+        return everything and len(answers) == len(outputs) and all(answers)
 
     def arrived(self, signal: Literal["traces", "metrics"]) -> bool:
         """Whether everything of one signal that was handed over so far arrived at the collector.
@@ -106,8 +107,8 @@ class Telemetry:
         """
         with self._lock:
             if self._sent is None:
-                drain()
                 end = time.monotonic() + timeout
+                drain_for_good(min(1.0, timeout))
                 sent = True
                 for left, output in zip(range(len(self._outputs), 0, -1), self._outputs, strict=True):
                     # A share each, so that one collector that does not answer leaves time for the next.

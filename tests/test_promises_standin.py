@@ -1,0 +1,384 @@
+"""Results that a card is still at work on, on the stand-in for torch.cuda: kernels of known length."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Spans
+from standin_cuda import Card, StandIn, standin_cuda
+
+import ttstrace
+from ttstrace import traced_synthesis
+from ttstrace.lifecycle import drain
+
+RATE = 24_000
+CLOSE = 0.006  # seconds: a busy machine's scheduling
+
+
+@pytest.fixture
+def cuda() -> Iterator[StandIn]:
+    with standin_cuda() as standin:
+        standin.allocate(1000)  # the model: a context is there
+        yield standin
+
+
+def test_a_standin_tensor_goes_to_the_caller_at_once(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.2)
+        return cuda.tensor(1, RATE)
+
+    begun = time.perf_counter()
+    tensor = speak("hello")
+    assert time.perf_counter() - begun < 0.1
+    assert tensor.shape == (1, RATE)
+    assert spans.all() == []  # the card is still at it
+    drain()
+    assert spans.all() == []
+    tensor.cpu()
+    drain()
+    span = spans.one()
+    attributes = spans.attributes()
+    assert attributes["tts.synthesis.duration"] == pytest.approx(0.2, abs=CLOSE)
+    assert attributes["tts.rtf"] == pytest.approx(0.2, abs=CLOSE)
+    assert attributes["tts.audio.duration"] == 1.0
+    assert (span.end_time - span.start_time) / 1e9 == pytest.approx(0.2, abs=CLOSE)  # type: ignore[operator]
+    assert cuda.synchronized == 0
+
+
+def test_the_next_call_ends_the_one_before(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str, seconds: float) -> Any:
+        cuda.launch(seconds)
+        return {"waveform": cuda.tensor(1, RATE)}
+
+    speak("one", 0.05)["waveform"].cpu()
+    speak("two", 0.1)
+    assert [span.attributes["tts.synthesis.duration"] for span in spans.all()] == [pytest.approx(0.05, abs=CLOSE)]  # type: ignore[index]
+    # The third is queued behind the second, whose time is not its own.
+    speak("three", 0.05)
+    time.sleep(0.2)
+    drain()
+    found = [span.attributes["tts.synthesis.duration"] for span in spans.all()]  # type: ignore[index]
+    assert found == [pytest.approx(seconds, abs=CLOSE) for seconds in (0.05, 0.1, 0.05)]
+
+
+def test_a_result_that_the_program_waited_for(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.05)
+        return cuda.tensor(1, RATE).cpu()
+
+    speak("hello")
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
+
+
+def test_a_result_in_the_host_is_not_waited_for(cuda: StandIn, spans: Spans) -> None:
+    """Somebody else keeps the card busy."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.5)
+        return [0.0] * RATE
+
+    speak("hello")
+    assert spans.attributes()["tts.synthesis.duration"] < 0.1
+
+
+def test_awaited(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    async def speak(text: str) -> Any:
+        cuda.launch(0.1)
+        return cuda.tensor(1, RATE), RATE
+
+    asyncio.run(speak("hello"))
+    assert spans.all() == []
+    time.sleep(0.12)
+    drain()
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.1, abs=CLOSE)
+
+
+KERNELS = [0.04, 0.08, 0.06]
+
+
+def test_a_stream_whose_consumer_waits_for_each_chunk(cuda: StandIn, spans: Spans) -> None:
+    """Each pull returns at once; the work falls into the consumer's time."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[Any]:
+        for seconds in KERNELS:
+            cuda.launch(seconds)
+            yield cuda.tensor(RATE // 2)
+
+    for chunk in speak("hello"):
+        chunk.cpu()
+        time.sleep(0.02)  # the consumer's own
+    span = spans.attributes()
+    assert span["tts.synthesis.duration"] == pytest.approx(sum(KERNELS), abs=2 * CLOSE)
+    assert span["tts.stream.hold.duration"] == pytest.approx(0.06, abs=2 * CLOSE)
+    assert span["gen_ai.response.time_to_first_chunk"] == pytest.approx(KERNELS[0], abs=CLOSE)
+    assert (span["tts.stream.chunks"], span["tts.audio.duration"]) == (3, 1.5)
+    assert cuda.synchronized == 0
+
+
+def test_a_stream_whose_consumer_waits_at_the_end(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[Any]:
+        for seconds in KERNELS:
+            cuda.launch(seconds)
+            yield cuda.tensor(RATE // 2)
+
+    chunks = list(speak("hello"))
+    assert spans.all() == []
+    chunks[-1].cpu()
+    drain()
+    span = spans.attributes()
+    assert span["tts.synthesis.duration"] == pytest.approx(sum(KERNELS), abs=CLOSE)
+    assert span["tts.stream.hold.duration"] == pytest.approx(0, abs=CLOSE)
+    assert span["gen_ai.response.time_to_first_chunk"] == pytest.approx(KERNELS[0], abs=CLOSE)
+    assert (span["tts.stream.chunks"], span["tts.stream.continuous"]) == (3, True)
+
+
+def test_a_stream_that_runs_dry(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[Any]:
+        for seconds in (0.02, 0.3):
+            cuda.launch(seconds)
+            yield cuda.tensor(RATE // 20)  # 0.05 s
+
+    for chunk in speak("hello"):
+        chunk.cpu()
+    span = spans.attributes()
+    assert span["tts.stream.underruns"] == 1
+    assert span["tts.stream.underrun.max"] == pytest.approx(0.25, abs=2 * CLOSE)
+
+
+def test_an_async_stream_that_is_closed_half_way(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    async def speak(text: str) -> AsyncIterator[Any]:
+        for seconds in KERNELS:
+            cuda.launch(seconds)
+            yield cuda.tensor(RATE // 2)
+
+    async def consume() -> None:
+        stream = speak("hello")
+        async for _ in stream:
+            break
+        await stream.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(consume())
+    assert spans.all() == []
+    time.sleep(0.06)
+    drain()
+    span = spans.attributes()
+    assert span["tts.interrupted"] is True
+    assert (span["tts.stream.chunks"], span["tts.audio.duration"]) == (1, 0.5)
+
+
+def test_what_was_abandoned_is_not_waited_for(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[Any]:
+        cuda.launch(10)
+        yield cuda.tensor(RATE // 2)
+        yield cuda.tensor(RATE // 2)
+
+    stream = speak("hello")
+    next(stream)
+    del stream
+    gc.collect()
+    drain()
+    span = spans.attributes()
+    assert span["tts.interrupted"] is True
+    assert "tts.synthesis.duration" not in span
+
+
+def test_fed_by_hand(cuda: StandIn, spans: Spans) -> None:
+    with ttstrace.synthesis(text="hello", sample_rate=RATE) as fed:
+        cuda.launch(0.1)
+        fed.chunk(cuda.tensor(RATE))
+    assert spans.all() == []
+    time.sleep(0.12)
+    drain()
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.1, abs=CLOSE)
+
+
+def test_an_error_is_not_waited_for(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis
+    def speak(text: str) -> Any:
+        cuda.launch(10)
+        raise ValueError("no voice")
+
+    with pytest.raises(ValueError, match="no voice"):
+        speak("hello")
+    assert spans.attributes()["error.type"] == "ValueError"
+
+
+def test_no_context_on_a_card_that_is_not_used(spans: Spans) -> None:
+    cards = [Card(uuid.UUID(int=number)) for number in range(3)]
+    with standin_cuda(*cards) as cuda:
+        cuda.allocate(1000, device=1)
+
+        @traced_synthesis(sample_rate=RATE)
+        def speak(text: str) -> Any:
+            cuda.launch(0.05, device=1)
+            return cuda.tensor(1, RATE, device=1)
+
+        speak("hello")
+        time.sleep(0.06)
+        drain()
+        assert [card.context for card in cards] == [False, True, False]
+        assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
+
+
+def test_cuda_that_is_not_initialized_is_left_alone(spans: Spans) -> None:
+    with standin_cuda(initialized=False) as cuda:
+
+        @traced_synthesis(sample_rate=RATE)
+        def speak(text: str) -> Any:
+            return [0.0] * RATE
+
+        speak("hello")
+        assert (cuda.initialized, cuda.events) == (False, 0)
+    assert "tts.synthesis.duration" in spans.attributes()
+
+
+def test_no_event_while_a_graph_is_captured(cuda: StandIn, spans: Spans) -> None:
+    cuda.capturing = True
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        return cuda.tensor(1, RATE)
+
+    speak("hello")
+    assert cuda.events == 0
+    assert "tts.audio.duration" in spans.attributes()
+
+
+@pytest.mark.parametrize("broken", ["Event", "current_stream", "device_count", "memory_stats_as_nested_dict"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_card_that_fails(
+    cuda: StandIn, spans: Spans, no_faults_of_ours: list[BaseException], broken: str, streamed: bool
+) -> None:
+    def fails(*_: object, **__: object) -> Any:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    setattr(cuda.module.cuda, broken, fails)
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        return cuda.tensor(1, RATE)
+
+    @traced_synthesis(sample_rate=RATE)
+    def stream(text: str) -> Iterator[Any]:
+        yield cuda.tensor(RATE)
+        yield cuda.tensor(RATE)
+
+    if streamed:
+        assert len(list(stream("hello"))) == 2
+    else:
+        assert speak("hello").shape == (1, RATE)
+    assert "tts.audio.duration" in spans.attributes()
+    assert [str(fault) for fault in no_faults_of_ours] == ["CUDA error: device-side assert triggered"]
+    no_faults_of_ours.clear()
+
+
+@pytest.mark.parametrize("method", ["query", "elapsed_time", "record"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_card_that_fails_later(
+    cuda: StandIn, spans: Spans, no_faults_of_ours: list[BaseException], method: str, streamed: bool
+) -> None:
+    working = getattr(cuda.module.cuda.Event, method)
+    calls = 0
+
+    def fails_later(*args: object) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return working(*args)
+
+    setattr(cuda.module.cuda.Event, method, fails_later)
+
+    @traced_synthesis(sample_rate=RATE)
+    def stream(text: str) -> Iterator[Any]:
+        for _ in range(3):
+            cuda.launch(0.02)
+            yield cuda.tensor(RATE)
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.02)
+        return cuda.tensor(RATE)
+
+    for _ in range(2):
+        if streamed:
+            for chunk in stream("hello"):
+                chunk.cpu()
+        else:
+            speak("hello").cpu()
+    drain(1)
+    assert len(spans.all()) == 2
+    for span in spans.all():
+        assert span.attributes["tts.audio.duration"] == (3.0 if streamed else 1.0)  # type: ignore[index]
+    assert {str(fault) for fault in no_faults_of_ours} == {"CUDA error: device-side assert triggered"}
+    no_faults_of_ours.clear()
+
+
+EXIT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from standin_cuda import standin_cuda
+import ttstrace
+ttstrace.configure(file={file!r})
+with standin_cuda() as cuda:
+    cuda.allocate(1000)
+
+    @ttstrace.traced_synthesis(sample_rate=24000)
+    def speak(text):
+        cuda.launch({seconds})
+        return cuda.tensor(1, 24000)
+
+    speak("hello")
+"""
+
+
+@pytest.mark.parametrize(("seconds", "known"), [(0.3, True), (60, False)])
+def test_exit_waits_a_second_at_most(tmp_path: Path, seconds: float, known: bool) -> None:
+    file = tmp_path / "trace.jsonl"
+    script = EXIT.format(tests=str(Path(__file__).parent), file=str(file), seconds=seconds)
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=30)
+    assert time.monotonic() - begun < 15
+    line = file.read_text()
+    assert line.count("text_to_speech") >= 1
+    assert ("tts.synthesis.duration" in line) is known
+    assert "tts.audio.duration" in line
+
+
+def test_a_flush_waits_for_the_card(cuda: StandIn, spans: Spans, tmp_path: Path) -> None:
+    handle = ttstrace.configure(file=str(tmp_path / "trace.jsonl"))
+    try:
+
+        @traced_synthesis(sample_rate=RATE)
+        def speak(text: str) -> Any:
+            cuda.launch(0.2)
+            return cuda.tensor(1, RATE)
+
+        speak("hello")
+        assert handle.force_flush(5)
+        assert len(spans.all()) == 1
+        speak("hello")
+        assert not handle.force_flush(0.01)  # not everything was sent
+    finally:
+        handle.shutdown()
+    assert len(spans.all()) == 2

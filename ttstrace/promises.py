@@ -1,0 +1,108 @@
+"""Results on CUDA that are promises: the call has returned, the card is still at work.
+
+A call of a model on CUDA queues its work and returns at once. Waiting for it (a synchronize) would change what is
+measured, so two events are put into the card's own queue, one before the call's work and one after it, and what lies
+between them is read when the card has got there. torch is looked up, never imported; no context is created on a card
+that the process does not use.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, Final
+
+from ttstrace.audio import AUDIO_ATTRIBUTES
+
+_MOST_ITEMS: Final = 8
+"""Values of a tuple, a list or a dict that are looked at for one on CUDA."""
+_DEEPEST: Final = 2
+
+
+class Stretch:
+    """Work between two events of one card's queue."""
+
+    __slots__ = ("_begin", "_end")
+
+    def __init__(self, begin: Any, end: Any) -> None:
+        self._begin = begin
+        self._end = end
+
+    def seconds(self) -> float | None:
+        """How long it took; None while the card is still at it.
+
+        Raises:
+            Exception: the card failed; the program learns of it at its own next use of the card.
+        """
+        return self._begin.elapsed_time(self._end) / 1000 if self._end.query() else None
+
+
+class Promises:
+    """Begins and ends of the work that one synthesis gives to the cards."""
+
+    __slots__ = ("_begins", "_cuda", "_devices")
+
+    def __init__(self, cuda: Any, devices: list[int]) -> None:
+        self._cuda = cuda
+        self._devices = devices
+        self._begins: dict[int, Any] = {}
+
+    @classmethod
+    def begin(cls) -> Promises | None:
+        """Mark where the work begins, on every card in use; None where the process uses none."""
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return None
+        cuda = getattr(torch, "cuda", None)
+        # Asking whether CUDA is available, in place of initialized, can break it for a process forked later. While work
+        # is captured into a graph, to look at an event is an error.
+        if cuda is None or not cuda.is_initialized() or cuda.is_current_stream_capturing():
+            return None
+        devices = [index for index in range(cuda.device_count()) if _is_in_use(cuda, index)]
+        if not devices:
+            return None
+        promises = cls(cuda, devices)
+        promises.mark()
+        return promises
+
+    def mark(self) -> None:
+        """What comes now is a new piece of work."""
+        self._begins = {index: self._event(index) for index in self._devices}
+
+    def stretch(self, result: object) -> Stretch | None:
+        """The work that `result` still waits for; None where it is finished, or not on one of these cards."""
+        index = cuda_device_of(result)
+        begin = None if index is None else self._begins.get(index)
+        if begin is None or self._cuda.is_current_stream_capturing():
+            return None
+        end = self._event(index)
+        return None if end.query() else Stretch(begin, end)
+
+    def _event(self, index: int | None) -> Any:
+        event = self._cuda.Event(enable_timing=True)
+        event.record(self._cuda.current_stream(index))
+        return event
+
+
+def _is_in_use(cuda: Any, index: int) -> bool:
+    """The process has memory there. To put an event on another card would create a context there."""
+    return bool(cuda.memory_stats_as_nested_dict(index)["reserved_bytes"]["all"]["current"])
+
+
+def cuda_device_of(value: Any, depth: int = 0) -> int | None:
+    """The index of the card that a tensor, or the first one among some values, is on; None where there is none."""
+    if value is None or isinstance(value, (str, bytes, bytearray, int, float)):
+        return None
+    device: Any = getattr(value, "device", None)
+    if getattr(device, "type", None) == "cuda":
+        return device.index if isinstance(device.index, int) else None
+    if depth == _DEEPEST or getattr(value, "dtype", None) is not None:
+        return None
+    if isinstance(value, (tuple, list)):
+        inside = islice(value, _MOST_ITEMS)
+    elif isinstance(value, Mapping):
+        inside = islice(value.values(), _MOST_ITEMS)
+    else:
+        inside = (getattr(value, name, None) for name in AUDIO_ATTRIBUTES)  # type: ignore[assignment]
+    return next((index for each in inside if (index := cuda_device_of(each, depth + 1)) is not None), None)
