@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ttstrace.audio.aiff import Aiff
 from ttstrace.audio.formats import UNKNOWN, Format
 from ttstrace.audio.layouts import LAYOUTS
 from ttstrace.audio.mp3 import Mp3, looks_like_frame
@@ -56,7 +57,11 @@ _CERTAIN: Final = 7
 """Marked bytes that raw samples do not begin with by accident; nor do they with as many letters as are looked at."""
 _PRINTABLE: Final = re.compile(rb"[\t\r\n -~]*")
 
-READERS: Final[dict[str, Callable[[bool], Stream]]] = {"wav": lambda declared: Wav(), "mp3": Mp3}
+READERS: Final[dict[str, Callable[[bool], Stream]]] = {
+    "wav": lambda declared: Wav(),
+    "aiff": lambda declared: Aiff(),
+    "mp3": Mp3,
+}
 """By format: makes its reader, told whether the format was declared."""
 
 
