@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ttstrace.audio.aiff import Aiff
+from ttstrace.audio.au import Au
 from ttstrace.audio.formats import UNKNOWN, Format
 from ttstrace.audio.layouts import LAYOUTS
 from ttstrace.audio.mp3 import Mp3, looks_like_frame
@@ -41,6 +42,7 @@ SIGNATURES: Final = (
     ("wav", ((0, b"RF64"), (8, b"WAVE"))),
     ("wav", ((0, b"BW64"), (8, b"WAVE"))),
     ("aiff", ((0, b"FORM"), (8, b"AIF"))),
+    ("au", ((0, b".snd"),)),
     ("flac", ((0, b"fLaC"),)),
     ("ogg", ((0, b"OggS"),)),
     ("webm", ((0, b"\x1aE\xdf\xa3"),)),
@@ -60,6 +62,7 @@ _PRINTABLE: Final = re.compile(rb"[\t\r\n -~]*")
 READERS: Final[dict[str, Callable[[bool], Stream]]] = {
     "wav": lambda declared: Wav(),
     "aiff": lambda declared: Aiff(),
+    "au": lambda declared: Au(),
     "mp3": Mp3,
 }
 """By format: makes its reader, told whether the format was declared."""

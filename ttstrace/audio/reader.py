@@ -156,7 +156,7 @@ class AudioReader:
             data: Any = chunk
             size = len(data)
             pcm = self._pcm
-            if size < pcm.left and not (self._wav and data.startswith((b"RI", b"RF", b"BW", b"FO"))):
+            if size < pcm.left and not (self._wav and data.startswith((b"RI", b"RF", b"BW", b"FO", b".s"))):
                 pcm.left -= size
                 self._size += size
                 size += pcm.odd
