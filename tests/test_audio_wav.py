@@ -323,6 +323,19 @@ def test_fact_trims_the_last_block(fact: int, frames: int) -> None:
     assert count(compressed(MS_ADPCM, bytes(3 * 256), fact=fact, size=0xFFFFFFFF)) == 1500
 
 
+def test_fact_and_a_last_block_that_is_shorter() -> None:
+    data = bytes(2 * 256 + 8)  # 1004 frames
+    for fact, frames in ((1003, 1003), (505, 505), (504, 1004), (0, 1004)):
+        assert count(compressed(MS_ADPCM, data, fact=fact)) == frames
+    assert count(compressed(MS_ADPCM, data[-8:], fact=0)) == 4
+
+
+def test_silence_and_then_what_cannot_be_read_has_no_onset() -> None:
+    for tag in (MS_ADPCM, G726, MP3):
+        found = read(wav(bytes(4800)), compressed(tag, bytes(512), fact=1000), wav(pcm16(tone(2400))))
+        assert (found.onset, found.readable) == (None, False)
+
+
 @pytest.mark.parametrize("fact", [0, 1, 999, 256_001, 0xFFFFFFFF])
 def test_a_fact_that_cannot_be(fact: int) -> None:
     assert count(compressed(G726, bytes(4000), fact=fact)) is None
@@ -392,6 +405,10 @@ def test_a_great_many_chunks_of_nothing(unit: bytes) -> None:
 def test_many_small_files_in_a_row() -> None:
     words = wav(bytes(640), rate=16_000)  # 20 ms
     assert read(words * 2000).duration == pytest.approx(40.0)
+
+
+def test_many_small_files_of_unknown_length() -> None:
+    assert read(*[wav(bytes(20), size=0, riff_size=36)] * 1000).duration == pytest.approx(10_000 / RATE)
 
 
 def test_little_is_held_of_a_stream() -> None:

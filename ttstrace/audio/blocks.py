@@ -18,7 +18,7 @@ class Blocks:
     """Blocks of equal size that hold equally many frames; a block counts when its last byte is there.
 
     `short` tells the frames of a last block of fewer bytes, which counts where `left` bytes came whole; of what was
-    cut off only whole blocks count. `frames` in total, where a header tells them, trim the last block.
+    cut off only whole blocks count. `frames` in total, where a header tells them, trim the last block; 0 is unknown.
     """
 
     format: Final = None
@@ -31,7 +31,7 @@ class Blocks:
         rate: int | None,
         channels: int,
         left: int,
-        frames: int | None = None,
+        frames: int = 0,
         short: Callable[[int], int] = lambda size: 0,
     ) -> None:
         self._block = block
@@ -42,8 +42,8 @@ class Blocks:
         self._short = short
         self._odd = 0
         held = left // block * per_block + short(left % block)
-        # What differs by more than a block counts something else, or was never corrected.
-        self._most = frames if frames is not None and held - per_block < frames <= held else ENDLESS
+        # What is less by a block or more counts something else, or was never corrected.
+        self._most = frames if frames and frames > held - per_block else ENDLESS
 
     def feed(self, data: Buffer, sink: Sink) -> None:
         self.skip(len(data), sink)
@@ -95,6 +95,6 @@ class Told:
 
 def told(frames: int, rate: int | None, channels: int, size: int) -> Told | None:
     """A reader of `size` bytes that hold `frames`, or None where no codec has them hold so many, or so few."""
-    if not 0 < frames <= size * _MOST_FRAMES or size > frames * channels * _MOST_BYTES:
+    if frames > size * _MOST_FRAMES or size > frames * channels * _MOST_BYTES:
         return None
     return Told(frames, rate, channels, size)
