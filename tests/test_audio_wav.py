@@ -351,6 +351,8 @@ def test_fact_of_a_codec_that_is_not_read() -> None:
     assert count(file[:-1]) is None
     assert count(compressed(G726, b"", fact=0)) is None
     assert read(*[file] * 3).duration == 3.0
+    # What was cut off by the next file is as unknown.
+    assert read(file[:2000], wav(pcm16(tone(FRAMES)))).duration is None
 
 
 @pytest.mark.parametrize(
