@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk.metrics import MeterProvider
@@ -18,6 +19,8 @@ from opentelemetry.util._once import Once
 
 import ttstrace  # noqa: F401 - loads the modules whose faults are looked for
 from ttstrace import lifecycle, semconv
+
+settings.register_profile("thorough", max_examples=20_000)
 
 
 class Spans(InMemorySpanExporter):
