@@ -306,16 +306,17 @@ class Watched(AudioReader):
 _SECONDS_PER_BYTE: Final = {
     "pcm": 1 / 4000,  # one byte a sample
     "au": 2 / 4000,  # with 4-bit samples
-    "aiff": 2 / 4000,
-    "wav": 2.1 / 4000,
+    "aiff": 5 / 4000,  # with GSM 6.10, 320 samples in 65 bytes
+    "wav": 5 / 4000,
     "mp3": 1.06 / 1000,  # 8 kbit/s, the length of a frame rounded down
     "mp2": 1.06 / 1000,
     "mp1": 1.06 / 1000,
     "aac": 1024 / 7350 / 5,  # a raw block of five bytes
     "flac": 65_535 / 4000 / 11,  # a frame of one constant 8-bit subframe
     "mp4": 4096 / 4000,  # a frame of ALAC, or two of AAC, in a sample of one byte
-    # Packets of one byte, with one of lacing: a long block of Vorbis (half of it counts); more than 60 ms of Opus.
-    "ogg": max(4096 / 4000 / 2, 65_535 / 4000 / 11),
+    # Packets of one byte, and one of lacing; of a long block of Vorbis half counts.
+    "vorbis": 4096 / 4000 / 2,
+    "opus": 0.12 / 3,  # 120 ms take two bytes
     "webm": 4096 / 4000 / 2,
 }
 """The most that a byte of each format can hold, of the densest codec in it at the lowest sample rate."""

@@ -291,7 +291,8 @@ def _numpy() -> st.SearchStrategy[Any]:
     def build(shape: tuple[int, ...], dtype: str, fill: Any, rows: bool, masked: bool) -> Any:
         made = np.zeros(shape, dtype)
         if dtype in ("f4", "f2", ">f8", "i4", "O"):
-            made[...] = 7 if dtype == "i4" else fill
+            with np.errstate(over="ignore"):
+                made[...] = 7 if dtype == "i4" else fill
         if rows:
             made = made[::-1] if made.ndim else made
         return np.ma.masked_array(made) if masked else made
@@ -388,7 +389,7 @@ def test_an_odd_declaration() -> None:
 
 
 @given_anything
-@given(st.lists(anything | st.just(np.zeros(40, np.float32)) | st.just(WAV), max_size=4), anything, anything)
+@given(st.lists(anything | st.just(np.zeros(40, np.float32)) | st.just(WAV), max_size=3), leaves, leaves | FORMATS)
 def test_one_thing_after_another(values: list[Any], rate: Any, declared: Any) -> None:
     reader = AudioReader(rate, declared)
     facts(reader)
