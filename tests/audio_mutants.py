@@ -48,6 +48,8 @@ MOST_ALLOCATED: Final = 65_536
 _LARGEST_FILE: Final = 20_000
 _BATCH: Final = 400
 _FAILURES: Final = 10
+"""Faults after which it stops, and failures of whatever fault."""
+_MOST_FAILURES: Final = 100
 _TRACED: Final = 100
 """One mutant in so many has its allocations traced."""
 
@@ -503,6 +505,12 @@ def _batch(seeds: range) -> Batch:
     return Batch(len(seeds), failures, slowest, most_held, most_allocated, read)
 
 
+def _fault(complaint: str) -> str:
+    """What failures of one cause have in common: where it was raised, else which bar it broke."""
+    lines = complaint.strip().splitlines()
+    return "\n".join(lines[-4:]) if len(lines) > 1 else complaint.split()[0]
+
+
 def _batches(first: int, count: int) -> Iterator[range]:
     for begin in range(first, first + count, _BATCH):
         yield range(begin, min(begin + _BATCH, first + count))
@@ -539,6 +547,7 @@ def main() -> int:
         one = mutant(arguments.seed, files)
         print(f"seed {one.seed}: {one.done}; rate {one.rate}, format {one.declared}, onset {one.onset}")
         print(f"{len(one.data)} bytes: {one.data[:64].hex(' ')}")
+    faults: dict[str, tuple[int, str, str]] = {}
     done = 0
     with multiprocessing.Pool(min(cores, arguments.count), _begin, (files,)) as pool:
         for part in pool.imap_unordered(_batch, _batches(arguments.seed, arguments.count)):
@@ -548,12 +557,14 @@ def main() -> int:
             if shown:
                 rate = done / (time.monotonic() - began)
                 print(f"\r\x1b[K{done:,} of {arguments.count:,}, {rate:,.0f}/s", end="", file=sys.stderr, flush=True)
-            if len(failures) >= _FAILURES:
+            faults = {_fault(why): (seed, how, why) for seed, how, why in reversed(failures)}
+            if len(faults) >= _FAILURES or len(failures) >= _MOST_FAILURES:
                 break
     if shown:
         print("\r\x1b[K", end="", file=sys.stderr)
     slowest, most_held = max(part.slowest for part in parts), max(part.held for part in parts)
     allocated, read = max(part.allocated for part in parts), sum(part.read for part in parts)
+    worst = list(faults.values())[:_FAILURES]
     figures = {
         "mutants": done,
         "read": read,
@@ -566,18 +577,18 @@ def main() -> int:
         "files": len(files),
         "digest": digest,
         "seconds": round(time.monotonic() - began, 1),
-        "failures": [{"seed": seed, "mutant": how, "complaint": why} for seed, how, why in failures[:_FAILURES]],
+        "failures": [{"seed": seed, "mutant": how, "complaint": why} for seed, how, why in worst],
     }
     if arguments.json:
         print(json.dumps(figures, indent=1))
     else:
-        for seed, how, why in failures[:_FAILURES]:
-            print(f"FAILED --seed {seed}: {why}\n    {how}")
+        for seed, how, why in worst:
+            print(f"FAILED --seed {seed}: {why.strip()}\n    {how}")
         print(
             f"{done:,} mutants of {len(files)} files ({digest}) in {figures['seconds']:.0f} s, {read:,} of them with a "
             f"duration: slowest {figures['slowest_ms']} ms (seed {slowest[1]}), most held {most_held[0]:,} bytes "
             f"(seed {most_held[1]}), most allocated {allocated[0]:,} bytes (seed {allocated[1]}), "
-            f"{'no failures' if not failures else f'{len(failures)} failed'}"
+            f"{f'{len(failures)} failed, by {len(faults)} faults' if failures else 'no failures'}"
         )
     return 1 if failures else 0
 
