@@ -11,6 +11,7 @@ from ttstrace.audio.au import Au
 from ttstrace.audio.formats import UNKNOWN, Format
 from ttstrace.audio.layouts import LAYOUTS
 from ttstrace.audio.mp3 import Mp3, looks_like_frame
+from ttstrace.audio.mp4 import Mp4
 from ttstrace.audio.pcm import Pcm
 from ttstrace.audio.streams import Buffer, Sink, Stream
 from ttstrace.audio.wav import Wav
@@ -64,6 +65,7 @@ READERS: Final[dict[str, Callable[[bool], Stream]]] = {
     "aiff": lambda declared: Aiff(),
     "au": lambda declared: Au(),
     "mp3": Mp3,
+    "mp4": lambda declared: Mp4(),
 }
 """By format: makes its reader, told whether the format was declared."""
 
