@@ -15,6 +15,7 @@ from ttstrace.audio.mp4 import Mp4
 from ttstrace.audio.pcm import Pcm
 from ttstrace.audio.streams import Buffer, Sink, Stream
 from ttstrace.audio.wav import Wav
+from ttstrace.audio.webm import Webm
 
 
 class Unread:
@@ -66,6 +67,7 @@ READERS: Final[dict[str, Callable[[bool], Stream]]] = {
     "au": lambda declared: Au(),
     "mp3": Mp3,
     "mp4": lambda declared: Mp4(),
+    "webm": lambda declared: Webm(),
 }
 """By format: makes its reader, told whether the format was declared."""
 
