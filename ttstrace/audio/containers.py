@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from ttstrace.audio.aiff import Aiff
-from ttstrace.audio.au import Au
 from ttstrace.audio.formats import UNKNOWN, Format
 from ttstrace.audio.layouts import LAYOUTS
 from ttstrace.audio.mp3 import Mp3, looks_like_frame
@@ -68,6 +66,7 @@ READERS: Final[dict[str, Callable[[bool], Stream]]] = {
     "mp3": Mp3,
     "mp4": lambda declared: Mp4(),
     "webm": lambda declared: Webm(),
+    "flac": lambda declared: Flac(),
 }
 """By format: makes its reader, told whether the format was declared."""
 
