@@ -9,7 +9,6 @@ from typing import Final
 from ttstrace.audio.formats import UNKNOWN, Format
 from ttstrace.audio.layouts import LAYOUTS
 from ttstrace.audio.mp3 import Mp3, looks_like_frame
-from ttstrace.audio.mp4 import Mp4
 from ttstrace.audio.pcm import Pcm
 from ttstrace.audio.streams import Buffer, Sink, Stream
 from ttstrace.audio.wav import Wav
@@ -67,6 +66,7 @@ READERS: Final[dict[str, Callable[[bool], Stream]]] = {
     "mp4": lambda declared: Mp4(),
     "webm": lambda declared: Webm(),
     "flac": lambda declared: Flac(),
+    "ogg": lambda declared: Ogg(),
 }
 """By format: makes its reader, told whether the format was declared."""
 
