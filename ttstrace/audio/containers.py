@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ttstrace.audio.formats import UNKNOWN, Format
+from ttstrace.audio.framed import DECLARED, Framed, looks_like_frame
 from ttstrace.audio.layouts import LAYOUTS
-from ttstrace.audio.mp3 import Mp3, looks_like_frame
 from ttstrace.audio.pcm import Pcm
 from ttstrace.audio.streams import Buffer, Sink, Stream
 from ttstrace.audio.wav import Wav
@@ -58,17 +58,16 @@ _CERTAIN: Final = 7
 """Marked bytes that raw samples do not begin with by accident; nor do they with as many letters as are looked at."""
 _PRINTABLE: Final = re.compile(rb"[\t\r\n -~]*")
 
-READERS: Final[dict[str, Callable[[bool], Stream]]] = {
-    "wav": lambda declared: Wav(),
-    "aiff": lambda declared: Aiff(),
-    "au": lambda declared: Au(),
-    "mp3": Mp3,
-    "mp4": lambda declared: Mp4(),
-    "webm": lambda declared: Webm(),
-    "flac": lambda declared: Flac(),
-    "ogg": lambda declared: Ogg(),
+READERS: Final[dict[str, Callable[[], Stream]]] = {
+    "wav": Wav,
+    "aiff": Aiff,
+    "au": Au,
+    "mp4": Mp4,
+    "webm": Webm,
+    "flac": Flac,
+    "ogg": Ogg,
 }
-"""By format: makes its reader, told whether the format was declared."""
+"""By format, its reader."""
 
 
 def choose(head: Buffer, declared: Format = UNKNOWN, *, whole: bool = False) -> Stream | None:
@@ -82,15 +81,15 @@ def choose(head: Buffer, declared: Format = UNKNOWN, *, whole: bool = False) -> 
     found, undecided = _by_signature(head, raw=layout is not None)
     if undecided and not whole:
         return None
+    if found == "mp3":  # a tag, which stands before AAC as well
+        return Framed(declared.name)
     if found is not None:
         reader = READERS.get(found)
-        return reader(found == declared.name) if reader is not None else Unread(found)
+        return reader() if reader is not None else Unread(found)
     if layout is not None:
         return Pcm(layout, declared.channels or 1, None)
-    if declared.name == "mp3":
-        return Mp3(True)
-    if declared.name is None and len(head) >= 2 and looks_like_frame(head):
-        return Mp3(False)
+    if declared.name in DECLARED or looks_like_frame(head):
+        return Framed(declared.name)
     return Unread(declared.name)
 
 
