@@ -6,9 +6,14 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ttstrace.audio.aiff import Aiff
+from ttstrace.audio.au import Au
+from ttstrace.audio.flac import Flac
 from ttstrace.audio.formats import UNKNOWN, Format
 from ttstrace.audio.framed import DECLARED, Framed, looks_like_frame
 from ttstrace.audio.layouts import LAYOUTS
+from ttstrace.audio.mp4 import Mp4
+from ttstrace.audio.ogg import Ogg
 from ttstrace.audio.pcm import Pcm
 from ttstrace.audio.streams import Buffer, Sink, Stream
 from ttstrace.audio.wav import Wav

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Final
 
 from ttstrace.audio.blocks import Blocks, told
+from ttstrace.audio.framed import Framed
 from ttstrace.audio.iff import STREAMED, Iff
 from ttstrace.audio.layouts import LAYOUTS
-from ttstrace.audio.mp3 import Mp3
 from ttstrace.audio.pcm import Pcm
 from ttstrace.audio.rate import sample_rate_of
 from ttstrace.audio.streams import Sink, Stream
@@ -112,7 +112,7 @@ class Wav(Iff):
         if tag in (_PCM, _FLOAT, _A_LAW, _MU_LAW):
             return self._linear(tag, channels, rate, align, bits, size)
         if tag == _MP3:
-            return Mp3(True)
+            return Framed("mp3")
         if tag not in _BLOCKS or (tag == _IMA_ADPCM and bits != 4) or (tag == _GSM and (channels, align) != (1, 65)):
             return told(self._frames, rate, channels, size)
         within = partial(_BLOCKS[tag], channels)
