@@ -430,6 +430,7 @@ def test_several_in_a_row() -> None:
         assert read(*pieces(file, size)).duration == pytest.approx((3 * 10_240 + 4800) / RATE + 1)
     assert read(FILE + FTYP + moov(trak(10_240))).duration is None
     assert read(FTYP + mdat() + FILE).duration is None
+    assert read(FTYP + moov(trak(10_240)) + moov(trak(4800)) + mdat()).duration is None
     # An initialization that is sent again.
     assert read(stream + EMPTY_MOOV + FRAGMENT).duration == pytest.approx(20_480 / RATE)
 
@@ -468,6 +469,9 @@ def test_numbers_that_the_bytes_cannot_hold() -> None:
         [tfhd(), trun(5)[:-4].replace(b"\0\0\0\x24trun", b"\0\0\0\x20trun")],
     ):
         assert read(FTYP + EMPTY_MOOV + moof(*parts) + mdat()).duration is None
+    assert read(FTYP + moov(trak(0xFFFFFFFF, samples=70_000)) + mdat(70_000)).duration is None
+    # The bytes before a fragment are none of its own.
+    assert read(FTYP + EMPTY_MOOV + mdat() + moof(tfhd(), trun(10)) + mdat(5)).duration is None
     no_default = moov(trak(0, samples=0))
     assert read(FTYP + no_default + FRAGMENT).duration is None
 
