@@ -35,10 +35,14 @@ from ttstrace.audio import AudioReader
 from ttstrace.audio.carriers import AUDIO_ATTRIBUTES, CHANNEL_ATTRIBUTES, GENERIC_ATTRIBUTES, RATE_ATTRIBUTES
 
 pytestmark = pytest.mark.timeout(600)
-given_anything = settings(
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-)
+
+
+def examples(share: float) -> settings:
+    """The profile's number of examples, times `share`: those that are costly to make are fewer."""
+    slow_to_make = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    count = round(settings().max_examples * share)
+    return settings(max_examples=count, deadline=None, suppress_health_check=slow_to_make)
+
 
 WAV = wav(pcm16(tone(400)))
 
@@ -138,19 +142,19 @@ def whole_and_split(data: bytes, cuts: list[float], rate: int | None, declared: 
 places = st.lists(st.floats(0, 1, exclude_max=True), max_size=6)
 
 
-@given_anything
+@examples(2)
 @given(st.binary(max_size=400), places, RATES, FORMATS, st.booleans())
 def test_bytes(data: bytes, cuts: list[float], rate: int | None, declared: str | None, onset: bool) -> None:
     whole_and_split(data, cuts, rate, declared, onset)
 
 
-@given_anything
+@examples(1)
 @given(st.sampled_from(MAGICS), mixtures, places, RATES, st.booleans())
 def test_after_a_beginning(magic: bytes, data: bytes, cuts: list[float], rate: int | None, onset: bool) -> None:
     whole_and_split(magic + data, cuts, rate, None, onset)
 
 
-@given_anything
+@examples(1)
 @given(mixtures, places, RATES, FORMATS, st.booleans())
 def test_mixtures(data: bytes, cuts: list[float], rate: int | None, declared: str | None, onset: bool) -> None:
     whole_and_split(data, cuts, rate, declared, onset)
@@ -361,7 +365,7 @@ def _carriers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 anything = st.recursive(leaves, _carriers, max_leaves=6)
 
 
-@given_anything
+@examples(0.5)
 @given(anything, RATES, st.booleans())
 def test_anything(value: Any, rate: int | None, onset: bool) -> None:
     feed(AudioReader(rate, onset=onset), [value])
@@ -388,7 +392,7 @@ def test_an_odd_declaration() -> None:
     feed(reader, [WAV])
 
 
-@given_anything
+@examples(0.5)
 @given(st.lists(anything | st.just(np.zeros(40, np.float32)) | st.just(WAV), max_size=3), leaves, leaves | FORMATS)
 def test_one_thing_after_another(values: list[Any], rate: Any, declared: Any) -> None:
     reader = AudioReader(rate, declared)
