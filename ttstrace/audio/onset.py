@@ -30,6 +30,8 @@ THRESHOLD: Final = 1e-4
 _INT16_FULL_SCALE_SQUARED: Final = 2.0**30
 # No float audio has a millisecond with an RMS of 1.4: full scale is 1.0, and clipping is rare and short.
 _BEYOND_FLOAT: Final = 2.0
+_STEP: Final = 1024
+"""Samples that are turned into floats at a time."""
 # Sums in another order may differ by this much.
 _ROUNDING: Final = 1.000001
 
@@ -62,7 +64,7 @@ class OnsetSearch:
 
     def listen(self, samples: Samples, chunk: int) -> None:
         """Take the samples of chunk number `chunk`, or its next ones; stops as soon as all is settled."""
-        step = max(self.rate // 8, 1)
+        step = max(_STEP // samples.channels, 1)
         start = 0
         total = min(samples.frames, LIMIT * self.rate // 1000 - self._position)
         while start < total and not self.settled:

@@ -48,7 +48,7 @@ class AudioReader:
     """
 
     __slots__ = (
-        "_array_type", "_axis", "_brought", "_bytes_type", "_chunks", "_declared", "_declared_rate", "_dtype",
+        "_array_type", "_axis", "_blank", "_brought", "_bytes_type", "_chunks", "_declared", "_declared_rate", "_dtype",
         "_earlier", "_fixed", "_frames", "_head", "_known", "_lost", "_ndim", "_pcm", "_rate", "_said",
         "_search", "_size", "_sized", "_stream", "_texts", "_transport", "_vague", "_wav", "_width",
         "batch_size", "channels", "format", "onset", "onset_chunk", "readable", "searching",
@@ -69,6 +69,7 @@ class AudioReader:
         self._frames = 0  # at that rate
         self._earlier = 0.0  # seconds at rates that held before
         self._known = False  # something came whose length is known
+        self._blank = False  # no bytes came, of a known format
         self._lost = False  # something came whose length is not known
         self._size = 0
         self._sized: bool | None = None  # the size of everything is known; None while nothing came
@@ -182,6 +183,9 @@ class AudioReader:
                 self._stream.finish(self)
                 self._look_at(self._stream)
                 self._stream = None
+            elif self._blank and not self._known and self._transport is None:
+                self._known = True  # there is no audio, of a known format
+                self.format = self.format or self._declared.name
         except Exception:
             self.lose()
         self.searching = False
@@ -525,8 +529,7 @@ class AudioReader:
 
     def _empty(self) -> None:
         if self._declared.name is not None and self._stream is None:
-            self._known = True
-            self.format = self.format or self._declared.name
+            self._blank = True
 
     def _stream_bytes(self, data: Buffer, rate: int | None, channels: int | None) -> None:
         head = b""

@@ -23,6 +23,10 @@ class Samples(Protocol):
         """Samples per channel."""
 
     @property
+    def channels(self) -> int:
+        """Samples per frame."""
+
+    @property
     def scale(self) -> float:
         """What one energy is to be divided by to have 1.0 at full scale."""
 
@@ -48,7 +52,7 @@ class ByteSamples:
     def __init__(self, data: Buffer, layout: layouts.Layout, channels: int) -> None:
         self._data = data
         self._layout = layout
-        self._channels = channels
+        self.channels = channels
         self._block = layout.width * channels
         self.frames = len(data) // self._block
         full_scale = layout.full_scale or 1.0
@@ -59,9 +63,9 @@ class ByteSamples:
         piece = self._data[start * self._block : stop * self._block]
         numpy = loaded_numpy()
         if numpy is None:
-            return per_frame(layouts.squares(self._layout, piece, None), self._channels)
+            return per_frame(layouts.squares(self._layout, piece, None), self.channels)
         with numpy.errstate(all="ignore"):  # what is no number must not become a warning of the host's
-            return per_frame(layouts.squares(self._layout, piece, numpy), self._channels)
+            return per_frame(layouts.squares(self._layout, piece, numpy), self.channels)
 
 
 class NumberSamples:
@@ -69,16 +73,16 @@ class NumberSamples:
 
     def __init__(self, numbers: Sequence[Any], channels: int, full_scale: float | None, middle: int = 0) -> None:
         self._numbers = numbers
-        self._channels = channels
+        self.channels = channels
         self._middle = middle
         self.frames = len(numbers) // channels
         self.floating = full_scale is None
         self.scale = (full_scale or 1.0) ** 2 * channels
 
     def energies(self, start: int, stop: int) -> Sequence[float]:
-        piece = self._numbers[start * self._channels : stop * self._channels]
+        piece = self._numbers[start * self.channels : stop * self.channels]
         middle = self._middle
-        return per_frame([(float(value) - middle) ** 2 for value in piece], self._channels)
+        return per_frame([(float(value) - middle) ** 2 for value in piece], self.channels)
 
 
 class ArraySamples:
@@ -93,7 +97,7 @@ class ArraySamples:
         self._values = values
         self._axis = axis
         self._flat = len(values.shape) == 1
-        self._channels = channels
+        self.channels = channels
         self._middle = middle
         self.frames = frames
         self.floating = full_scale is None
@@ -102,7 +106,7 @@ class ArraySamples:
     def energies(self, start: int, stop: int) -> Sequence[float]:
         values = self._values
         if self._flat:
-            piece = values[start * self._channels : stop * self._channels]
+            piece = values[start * self.channels : stop * self.channels]
         else:
             piece = values[start:stop] if self._axis == 0 else values[:, start:stop]
         numpy = loaded_numpy()
@@ -114,13 +118,13 @@ class ArraySamples:
                 squares -= self._middle
             squares *= squares
             if self._flat:
-                return per_frame(squares, self._channels)
+                return per_frame(squares, self.channels)
             return squares.sum(axis=1 - self._axis)  # type: ignore[no-any-return]
 
     def _from_lists(self, piece: list[Any]) -> Sequence[float]:
         middle = self._middle
         if self._flat:
-            return per_frame([(float(value) - middle) ** 2 for value in piece], self._channels)
+            return per_frame([(float(value) - middle) ** 2 for value in piece], self.channels)
         rows = piece if self._axis == 0 else zip(*piece, strict=True)
         return [sum((float(value) - middle) ** 2 for value in row) for row in rows]
 
