@@ -11,6 +11,7 @@ import struct
 from bisect import bisect_left
 from typing import Final, NamedTuple, Protocol
 
+from ttstrace.audio import opus
 from ttstrace.audio.flac import STREAMINFO, stream_info
 from ttstrace.audio.rate import sample_rate_of
 from ttstrace.audio.streams import Buffer, Sink
@@ -29,10 +30,6 @@ _MOST_JUNK: Final = 131_072
 _SMALL: Final = 64
 _MOST_EMPTY: Final = 256
 """Pages in a row with a body of less than `_SMALL` bytes, and no audio."""
-
-_OPUS_RATE: Final = 48_000
-_LONGEST_PACKET: Final = 5760
-"""Samples: 120 ms."""
 
 
 class _Page(NamedTuple):
@@ -88,30 +85,12 @@ class _Positions:
         return frames if 0 <= frames <= packets * self._longest else 0
 
 
-def _opus_samples(toc: int) -> int:
-    """Samples at 48 kHz of a packet that begins with `toc` (RFC 6716, section 3.1).
-
-    Where the next byte says how many frames there are: of one frame, below zero.
-    """
-    config = toc >> 3
-    if config < 12:
-        frame = (480, 960, 1920, 2880)[config & 3]
-    elif config < 16:
-        frame = (480, 960)[config & 1]
-    else:
-        frame = 120 << (config & 3)
-    return (frame, 2 * frame, 2 * frame, -frame)[toc & 3]
-
-
-_SAMPLES: Final = tuple(map(_opus_samples, range(256)))
-
-
 class _Opus:
     """A stream of Opus (RFC 7845): packets counted by how long they say they are."""
 
     def __init__(self, channels: int | None, pre_skip: int) -> None:
         self.format = "opus"
-        self.rate: int | None = _OPUS_RATE
+        self.rate: int | None = opus.RATE
         self.channels = channels
         self._skip = pre_skip  # samples that are still to be dropped
         self._position = 0
@@ -149,11 +128,11 @@ class _Opus:
         samples = 0
         for index in range(first, last):
             start = starts[index]
-            samples = _SAMPLES[buffer[at + start]]
+            samples = opus.SAMPLES[buffer[at + start]]
             if samples < 0:
                 frames = buffer[at + start + 1] & 63 if starts[index + 1] - start > 1 else 0
                 samples *= -frames
-                if samples > _LONGEST_PACKET:
+                if samples > opus.LONGEST:
                     samples = 0
             self._sum += samples
         if last > first:

@@ -9,10 +9,14 @@ from ttstrace.audio.streams import Buffer
 RATE: Final = 48_000
 """Hz at which lengths of Opus are counted, whatever the rate of what was encoded."""
 
+LONGEST: Final = 5760
+"""Samples of the longest packet, 120 ms."""
+
 # Table 2: samples of a frame by the five bits of its configuration; SILK, hybrid, then CELT.
 _FRAME: Final = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
-_LONGEST: Final = 5760
-"""Samples of the longest packet, 120 ms."""
+SAMPLES: Final = tuple(_FRAME[toc >> 3] * (1, 2, 2, -1)[toc & 3] for toc in range(256))
+"""Samples at 48 kHz, per channel, of a packet by its first byte; where the next byte says how many frames there are, of
+one frame, below zero."""
 
 
 def packet_samples(first_bytes: Buffer) -> int | None:
@@ -22,13 +26,7 @@ def packet_samples(first_bytes: Buffer) -> int | None:
     """
     if not len(first_bytes):
         return None
-    toc = first_bytes[0]
-    code = toc & 3
-    if code < 3:
-        frames = 2 if code else 1
-    elif len(first_bytes) < 2:
-        return None
-    else:
-        frames = first_bytes[1] & 0x3F
-    samples = frames * _FRAME[toc >> 3]
-    return samples if 0 < samples <= _LONGEST else None
+    samples = SAMPLES[first_bytes[0]]
+    if samples < 0:
+        samples *= -(first_bytes[1] & 0x3F) if len(first_bytes) > 1 else 0
+    return samples if 0 < samples <= LONGEST else None
