@@ -171,7 +171,7 @@ def _codec(packet: bytes) -> _Codec | None:
     if packet.startswith(b"OpusHead") and len(packet) >= 19:
         return _Opus(packet[9] or None, int.from_bytes(packet[10:12], "little"))
     if packet.startswith(b"\x01vorbis") and len(packet) >= 30:
-        longest = 1 << min(packet[28] >> 4, 13) - 1  # half of a long block
+        longest = (1 << min(packet[28] >> 4, 13)) // 2  # half of a long block
         return _Positions("vorbis", _rate(packet, 12), packet[11] or None, longest)
     if packet.startswith(b"\x7fFLAC") and packet[9:13] == b"fLaC" and len(packet) >= 17 + STREAMINFO:
         info = stream_info(packet[17 : 17 + STREAMINFO])

@@ -508,8 +508,10 @@ class AudioReader:
                         self._declare(self._transport.format)
                     self.add_size(len(piece))
                     self._audio_bytes(piece, carried)
+            return
         except ValueError:  # it is some other text
-            self._lose_all()
+            pass
+        self._lose_all()
 
     def _declare(self, format: Format) -> None:
         """What a carrier says of its audio holds where the program says nothing."""
