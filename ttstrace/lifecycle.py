@@ -613,6 +613,8 @@ class Synthesis:
                     attributes[semconv.TTS_CPU_UTILIZATION] = usage.cpu_time / usage.wall
             if usage.memory_peak is not None:
                 attributes[semconv.TTS_MEMORY_PEAK] = usage.memory_peak
+                if usage.memory_method != "clear_refs":
+                    attributes[semconv.TTS_MEMORY_METHOD] = usage.memory_method
             if usage.memory_burst is not None:
                 attributes[semconv.TTS_MEMORY_BURST] = usage.memory_burst
             if usage.memory_growth is not None:

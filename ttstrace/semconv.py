@@ -140,6 +140,12 @@ TTS_CPU_UTILIZATION: Final = _attribute(
 TTS_MEMORY_PEAK: Final = _attribute(
     "tts.memory.peak", "By", "highest resident memory of the process while the span was open"
 )
+TTS_MEMORY_METHOD: Final = _attribute(
+    "tts.memory.method",
+    "",
+    "how the peak was found where the kernel's mark cannot be reset: `rise` (the mark rose: exact) or `sampler` (the "
+    "highest of readings 5 ms apart: a lower bound)",
+)
 TTS_MEMORY_BURST: Final = _attribute(
     "tts.memory.burst", "By", "newly resident memory: peak less what was resident at the start"
 )

@@ -14,6 +14,7 @@ import threading
 from typing import Any
 
 from ttstrace.monitor.memory_limit import usable_memory
+from ttstrace.monitor.sampler import Sampler
 from ttstrace.monitor.suffix import SuffixMaximum
 
 CLEAR_REFS = "/proc/self/clear_refs"
@@ -57,6 +58,7 @@ class Meter:
         "open",
         "process",
         "reason",
+        "sampler",
         "statm",
         "status",
         "threshold",
@@ -78,8 +80,10 @@ class Meter:
         self.threshold = sys.maxsize
         """A mark at or below this may be a floor: :meth:`above_floor`."""
         self.method = ""
-        """``clear_refs``, ``rise`` or ``unknown``; empty until prepared."""
+        """``clear_refs``, ``sampler``, ``rise`` or ``unknown``; empty until prepared."""
         self.reason = ""
+        self.sampler = Sampler(self.resident)
+        """What windows are entered into where the method is ``sampler``."""
         self.clear_refs = self.statm = self.status = -1
         self.limit: int | None = None
         """Bytes of memory the process may use."""
@@ -99,6 +103,8 @@ class Meter:
             self.clear_refs = self._resettable()
             if self.clear_refs >= 0:
                 self.method = "clear_refs"
+            elif self.resident() is not None and not _resets_forbidden():
+                self.method = "sampler"
             elif self.mark() is None:
                 self.method = "unknown"
             else:
@@ -106,7 +112,7 @@ class Meter:
 
     def _resettable(self) -> int:
         """The descriptor that resets the mark; -1, and the reason, where that cannot be had."""
-        if os.environ.get(RESET_VARIABLE, "").strip() == "0":
+        if _resets_forbidden():
             self.reason = f"resets are switched off by {RESET_VARIABLE}=0"
             return -1
         descriptor = _keep(CLEAR_REFS, os.O_WRONLY)
@@ -177,7 +183,7 @@ class Meter:
                 except (OSError, ValueError):  # no floor rises, so that a rise is a true one all the same
                     pass
             return mark or None
-        return None if self.process is None else int(self.process.memory_info().peak_wset)
+        return self._of_process("peak_wset")
 
     def resident(self) -> int | None:
         """Resident memory in bytes; None where the system does not say."""
@@ -186,7 +192,17 @@ class Meter:
                 return resident_of(os.pread(self.statm, 64, 0))
             except (OSError, ValueError, IndexError):
                 return None
-        return None if self.process is None else int(self.process.memory_info().rss)
+        return self._of_process("rss")
+
+    def _of_process(self, name: str) -> int | None:
+        try:
+            return int(getattr(self.process.memory_info(), name))
+        except Exception:  # psutil is not there, or may not look
+            return None
+
+
+def _resets_forbidden() -> bool:
+    return os.environ.get(RESET_VARIABLE, "").strip() == "0"
 
 
 def _rusage_mark() -> int:

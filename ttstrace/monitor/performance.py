@@ -46,6 +46,8 @@ class PerformanceMonitor:
 
         ``inference_time``: seconds the block took.
         ``peak_memory_mb``: highest resident memory of the process meanwhile, in MB of 2^20 bytes.
+        ``memory_method``: only where the kernel's mark cannot be reset, how that peak was found: ``rise`` (the mark
+        rose in the block: exact) or ``sampler`` (the highest of readings 5 ms apart: a lower bound).
         ``memory_percent``: that peak, in percent of the memory the process may use (cgroup limit, or RAM).
         ``cpu_percent``: CPU time of the process and its finished children, in percent of ``inference_time``;
         above 100 where more than one core was busy.
@@ -107,6 +109,8 @@ class Measurement:
         metrics["inference_time"] = usage.wall
         if usage.memory_peak is not None:
             metrics["peak_memory_mb"] = usage.memory_peak / _MB
+            if usage.memory_method != "clear_refs":
+                metrics["memory_method"] = usage.memory_method
         if usage.cpu_time is not None and usage.wall > 0:
             metrics["cpu_percent"] = 100 * usage.cpu_time / usage.wall
         if usage.memory_utilization is not None:

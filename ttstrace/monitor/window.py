@@ -3,7 +3,9 @@
 Windows may overlap in any order, on any threads, and each has its own exact peak of memory without a sampling
 thread: the kernel's high-water mark is reset when a window opens, and just before that it is folded into the
 windows already open. Nothing is reset when a window closes, so that whoever else reads the mark still sees
-the last one. Where resets are refused or forbidden, the peak is known where the mark rose inside the window.
+the last one. Where resets are refused, the peak is exact where the mark rose inside the window, and else the
+highest of what a thread read meanwhile (:mod:`ttstrace.monitor.sampler`). Where the user forbids resets, it is
+known where the mark rose.
 
 Code stands in line here where functions would read better, because a window is to cost its kernel reads and
 little more. The clock is read at the very edge of the window, and the CPU time next to it.
@@ -36,7 +38,15 @@ _write = os.write
 class Usage:
     """What was used in one window. None is unknown."""
 
-    __slots__ = ("cpu_time", "memory_burst", "memory_growth", "memory_peak", "memory_utilization", "wall")
+    __slots__ = (
+        "cpu_time",
+        "memory_burst",
+        "memory_growth",
+        "memory_method",
+        "memory_peak",
+        "memory_utilization",
+        "wall",
+    )
 
     wall: float
     """Seconds from start to end, by a monotonic clock."""
@@ -45,6 +55,10 @@ class Usage:
     On Windows of the process alone: children's are not added up there."""
     memory_peak: int | None
     """Highest resident memory of the process, in bytes."""
+    memory_method: str | None
+    """How the peak was found: ``clear_refs``, the kernel's mark after a reset, exact; ``rise``, the mark, which
+    rose above all that was before the window, exact too, but windows that stay below have none; ``sampler``, the
+    highest of readings some milliseconds apart: a lower bound. None where the peak is unknown."""
     memory_burst: int | None
     """The peak less what was resident at the start, in bytes: the mark less the mark at the start."""
     memory_growth: int | None
@@ -56,7 +70,7 @@ class Usage:
 class Window(Usage):
     """One open measurement. Opaque until closed; then its own :class:`Usage`."""
 
-    __slots__ = ("_children", "_cpu", "_mark", "_meter", "_position", "_resident", "_start", "_statm")
+    __slots__ = ("_children", "_cpu", "_mark", "_meter", "_position", "_resident", "_sampled", "_start", "_statm")
 
     _meter: Meter
     # Where the window begins among the folded marks; below 0 for one that does not count on resets.
@@ -67,6 +81,8 @@ class Window(Usage):
     # Resident memory as statm says it; in bytes for a window that does not count on resets.
     _statm: bytes
     _resident: int | None
+    # Where a window that does not count on resets begins among the sampler's marks; below 0 where it has no part.
+    _sampled: int
     _start: float
 
 
@@ -149,12 +165,13 @@ def close_window(window: Window) -> Usage:
     usage = _rusage(_CHILDREN)
     window.cpu_time = cpu + (usage.ru_utime + usage.ru_stime - window._children)
     if mark < 0:
-        window.memory_peak = window.memory_burst = window.memory_utilization = None
+        window.memory_peak = window.memory_method = window.memory_burst = window.memory_utilization = None
     else:
         start_mark: int = window._mark  # type: ignore[assignment]
         if mark < start_mark:  # somebody else reset it
             mark = start_mark
         window.memory_peak = peak = mark * MARK_UNIT
+        window.memory_method = "clear_refs"
         window.memory_burst = peak - start_mark * MARK_UNIT
         limit = meter.limit
         window.memory_utilization = peak / limit if limit else None
@@ -172,25 +189,32 @@ def close_window(window: Window) -> Usage:
 def discard_window(window: Window) -> None:
     """Let go of a window whose figures nobody wants, in place of closing it."""
     meter = window._meter
-    if window._position >= 0 and meter is _meter:
+    if meter is not _meter:
+        return
+    if window._position >= 0:
         with meter.lock:
             _let_go(meter)
+    elif window._sampled >= 0:
+        meter.sampler.leave(window._sampled)
 
 
 def memory_method() -> str:
-    """How peak memory is read in this process: ``clear_refs``, ``rise`` or ``unknown``.
+    """How peak memory is read in this process: ``clear_refs``, ``sampler``, ``rise`` or ``unknown``.
 
-    With ``clear_refs`` every peak is exact; with ``rise`` a peak is known where the high-water mark rose in
-    the window. :func:`memory_method_reason` says why it is this one.
+    With ``clear_refs`` every peak is exact. With ``sampler`` it is exact where the high-water mark rose in the
+    window, and else the highest of readings some milliseconds apart, which miss what C code takes and gives back
+    under the interpreter's lock. With ``rise`` it is known only where the mark rose.
+    :func:`memory_method_reason` says why it is this one, and :attr:`Usage.memory_method` which it was for a window.
     """
     _meter.prepare()
-    return _meter.method
+    return "rise" if _meter.method == "sampler" and _meter.sampler.refused else _meter.method
 
 
 def memory_method_reason() -> str:
     """Why :func:`memory_method` is what it is, for people."""
     _meter.prepare()
-    return _meter.reason
+    refused = _meter.method == "sampler" and _meter.sampler.refused
+    return f"{_meter.reason}, and {refused}" if refused else _meter.reason
 
 
 def _let_go(meter: Meter) -> None:
@@ -213,8 +237,9 @@ def _let_go(meter: Meter) -> None:
 
 def _open_unseen(window: Window) -> Window:
     """A window that the bookkeeping of the marks does not know, and whose peak is therefore unknown."""
-    window._position = -1
+    window._position = window._sampled = -1
     window._mark = None
+    window._resident = window._meter.resident()
     return _start(window)
 
 
@@ -225,11 +250,16 @@ def _open_without_reset(window: Window, meter: Meter) -> Window:
             return open_window()
     window._position = -1
     window._mark = meter.mark()
+    if meter.method == "sampler":
+        window._sampled, window._resident = meter.sampler.enter()
+    else:
+        window._sampled, window._resident = -1, meter.resident()
+    if window._resident is None and meter.statm >= 0:
+        meter.forget()  # somebody closed the descriptors: the next window opens them again
     return _start(window)
 
 
 def _start(window: Window) -> Window:
-    window._resident = window._meter.resident()
     window._children = _cpu_of_children()
     window._cpu = time.process_time()
     window._start = _clock()
@@ -238,7 +268,7 @@ def _start(window: Window) -> Window:
 
 def _close_without_reset(window: Window, meter: Meter) -> Usage:
     window.cpu_time = window.memory_peak = window.memory_burst = window.memory_growth = None
-    window.memory_utilization = None
+    window.memory_method = window.memory_utilization = None
     if meter is not _meter:
         return window
     window.cpu_time = time.process_time() - window._cpu + _cpu_of_children() - window._children
@@ -246,13 +276,22 @@ def _close_without_reset(window: Window, meter: Meter) -> Usage:
     after = meter.resident()
     if before is not None and after is not None:
         window.memory_growth = after - before
+    peak = 0
+    if window._sampled >= 0:
+        peak = max(meter.sampler.leave(window._sampled), before or 0, after or 0)
+        window.memory_method = "sampler"
     mark = meter.mark()
     if window._mark is not None and mark is not None and mark > window._mark:
-        window.memory_peak = peak = mark * MARK_UNIT
+        peak = max(peak, mark * MARK_UNIT)
+        window.memory_method = "rise"
+    if peak:
+        window.memory_peak = peak
         if before is not None:
             window.memory_burst = max(0, peak - before)
         if meter.limit:
             window.memory_utilization = peak / meter.limit
+    else:
+        window.memory_method = None
     return window
 
 
