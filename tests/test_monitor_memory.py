@@ -141,7 +141,7 @@ def test_a_discarded_window_is_let_go() -> None:
 def test_utilization_is_the_peak_over_what_the_process_may_use() -> None:
     utilization, peak, ram = results(
         """
-        from ttstrace.monitor.memory_limit import usable_memory
+        from ttstrace.monitor.limits import usable_memory
         usage = close_window(open_window())
         give(usage.memory_utilization, usage.memory_peak, usable_memory())
         """

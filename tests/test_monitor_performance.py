@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -72,7 +71,7 @@ def test_memory_is_in_megabytes_of_2_to_the_20_and_percent_of_what_may_be_used()
     with PerformanceMonitor().measure() as metrics:
         np.ones(100 * MB, dtype=np.uint8)
     assert metrics["peak_memory_mb"] == pytest.approx(before / MB + 100, abs=2)
-    usable = module.cgroup_limit() or psutil.virtual_memory().total
+    usable = module.memory_limit() or psutil.virtual_memory().total
     assert metrics["memory_percent"] == pytest.approx(100 * metrics["peak_memory_mb"] * MB / usable, rel=1e-3)
 
 
@@ -202,19 +201,6 @@ def test_rtf_is_at_hand() -> None:
     assert PerformanceMonitor.calculate_rtf is calculate_rtf
     assert PerformanceMonitor.interpret_rtf is interpret_rtf
     assert PerformanceMonitor().calculate_rtf(1.5, 3.0) == 0.5
-
-
-def test_system_information(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "cgroup_limit", lambda: None)
-    info = PerformanceMonitor().get_system_info()
-    assert info["cpu_count"] == os.cpu_count()
-    assert info["total_memory_gb"] == pytest.approx(psutil.virtual_memory().total / 2**30, rel=0.01)
-    assert info.get("physical_cores") == psutil.cpu_count(logical=False)
-    assert info["python"] == sys.version.split()[0].split("+")[0]
-    assert info["platform"]
-    assert "memory_limit_gb" not in info
-    monkeypatch.setattr(module, "cgroup_limit", lambda: 3 * 2**29)
-    assert PerformanceMonitor().get_system_info()["memory_limit_gb"] == 1.5
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1))

@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import Any
 
-from ttstrace.monitor.memory_limit import usable_memory
+from ttstrace.monitor.limits import usable_memory
 from ttstrace.monitor.sampler import Sampler
 from ttstrace.monitor.suffix import SuffixMaximum
 

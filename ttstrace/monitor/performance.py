@@ -11,7 +11,7 @@ from numbers import Real
 from types import TracebackType
 from typing import Any
 
-from ttstrace.monitor.memory_limit import cgroup_limit, total_memory
+from ttstrace.monitor.limits import cpu_limit, memory_limit, total_memory
 from ttstrace.monitor.rtf import calculate_rtf, interpret_rtf
 from ttstrace.monitor.window import Window, close_window, open_window
 
@@ -66,14 +66,17 @@ class PerformanceMonitor:
     def get_system_info(self) -> dict[str, Any]:
         """The machine that this process sees. A key whose value cannot be known is missing.
 
-        ``cpu_count``: logical cores; ``physical_cores``; ``total_memory_gb``: RAM in GB of 2^30 bytes;
-        ``memory_limit_gb``: the cgroup's limit, where one is set; ``python``: its version; ``platform``.
+        ``cpu_count``: logical cores; ``physical_cores``; ``cpu_limit``: cores this process may use, by its affinity
+        and its cgroups' quota, where that is less than ``cpu_count``, and may be part of a core;
+        ``total_memory_gb``: RAM in GB of 2^30 bytes; ``memory_limit_gb``: the cgroups' limit, where one is set;
+        ``python``: its version; ``platform``.
         """
         total = total_memory()
-        limit = cgroup_limit()
+        limit = memory_limit()
         found = {
             "cpu_count": os.cpu_count(),
             "physical_cores": _physical_cores(),
+            "cpu_limit": cpu_limit(),
             "total_memory_gb": None if total is None else total / _GB,
             "memory_limit_gb": None if limit is None else limit / _GB,
             "python": ".".join(map(str, sys.version_info[:3])),
