@@ -48,11 +48,17 @@ class Fields:
                 if not self.left:
                     self.ended(sink)
             else:
-                count = min(size - at, self.need - len(self._held))
-                self._held += bytes(data[at : at + count])
-                if len(self._held) == self.need:
-                    field, self._held = self._held, b""
+                held = self._held
+                if not held and (passed := self.ahead(data, at, sink)) > at:
+                    at = passed
+                    continue
+                count = self.need - len(held)
+                field = held + bytes(data[at : at + count])
+                if at + count <= size:
+                    self._held = b""
                     self.take(field, sink)
+                else:
+                    self._held = field
             at += count
 
     def again(self, need: int, begin: bytes) -> None:
@@ -78,6 +84,10 @@ class Fields:
     def take(self, field: bytes, sink: Sink) -> None:
         """Understand a field, and say what comes next."""
         raise NotImplementedError
+
+    def ahead(self, data: Buffer, at: int, sink: Sink) -> int:
+        """Take what is there as a whole at `at`, in place of field by field; where that ends."""
+        return at
 
     def passed(self, data: Buffer, sink: Sink) -> None:
         """A piece of a body; nobody wants it unless a subclass does."""

@@ -73,7 +73,7 @@ _LONGEST_PART: Final = 7
 """Bytes of a beginning that may still become one."""
 _LARGEST_HEADER: Final = 16
 
-_BLOCK: Final = 16_384
+_BLOCK: Final = 8_192
 _MOST_METADATA: Final = 1024
 """Metadata blocks, of which every one may be empty, after which this is no FLAC."""
 _MOST_FALSE: Final = 256

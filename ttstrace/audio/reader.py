@@ -23,7 +23,7 @@ _DEEPEST: Final = 4
 _LONGEST_LIST: Final = 10_000
 """Pieces of audio in a list that are looked at."""
 _FIRST_BLOCK: Final = 4096
-_BLOCK: Final = 32_768
+_BLOCK: Final = 8_192
 _MOST_READ: Final = 256 * 1024 * 1024
 """Bytes of a file that are walked through at most; more is a file of unknown length."""
 

@@ -18,7 +18,7 @@ from ttstrace.audio.streams import Buffer
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _SPACE: Final = b"\r\n"
-_BLOCK: Final = 8_192
+_BLOCK: Final = 4_096
 _SHORTEST: Final = 16
 _DATA_URI: Final = re.compile(r"data:([^,]{0,100}?);base64,")  # RFC 2397
 

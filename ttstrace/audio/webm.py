@@ -129,13 +129,7 @@ class Webm(Fields):
             sink.deafen()
         self._late = False
         waited = self._whole
-        at, size = 0, len(data)
-        while at < size and not self.failed:
-            if self._stage == _HEADER and not self.left and not self._held and not self._group:
-                at = self._simple_blocks(data, at, sink)
-            count = self.left or self.need - len(self._held)
-            super().feed(data[at : at + count], sink)
-            at += count
+        super().feed(data, sink)
         if self._late or self._whole != waited:
             sink.postpone()
 
@@ -286,8 +280,10 @@ class Webm(Fields):
             self._block_end = self._at + size
             self._stage, self.need = _BLOCK_HEAD, 4
 
-    def _simple_blocks(self, data: Buffer, at: int, sink: Sink) -> int:
+    def ahead(self, data: Buffer, at: int, sink: Sink) -> int:
         """Read the plain blocks of the track at `at` that came whole, which is nearly all there is; where they end."""
+        if data[at] != _SIMPLE_BLOCK or self._stage != _HEADER or self._group:
+            return at
         begin, size = at, len(data)
         payload = samples = 0
         track, counts, is_opus = self._track, self._counts, self._opus
