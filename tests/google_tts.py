@@ -19,6 +19,7 @@ from typing import Any
 
 import lameenc
 import numpy as np
+import pytest
 import trustme
 from backends import RATE, tone
 
@@ -118,3 +119,14 @@ def serving(google: GoogleTTS) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def in_place_of_google(monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleTTS]:
+    """Serve, and have gTTS of this process ask here."""
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    service = GoogleTTS()
+    with serving(service) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        yield service

@@ -13,14 +13,13 @@ from typing import Any
 import gtts
 import pytest
 from conftest import Spans, snapshot_of
-from google_tts import GoogleTTS, seconds_of, serving
+from google_tts import GoogleTTS, in_place_of_google, seconds_of
 from inline_snapshot import snapshot
 
 import ttstrace
 from ttstrace import semconv
 
 TEXT = "The first sentence says something that is long enough for two. " * 2  # more than 100 characters: two requests
-PROXIES = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy")
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +31,7 @@ def instrumented() -> Iterator[None]:
 
 @pytest.fixture
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleTTS]:
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-    service = GoogleTTS()
-    with serving(service) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with in_place_of_google(monkeypatch) as service:
         yield service
 
 

@@ -12,9 +12,11 @@ from ttstrace.stages import stage
 
 if TYPE_CHECKING:
     from ttstrace.instrumentor import instrument, uninstrument
+    from ttstrace.models import GTTSWrapper
     from ttstrace.telemetry import configure
 
 __all__ = [
+    "GTTSWrapper",
     "PerformanceMonitor",
     "__version__",
     "configure",
@@ -26,8 +28,9 @@ __all__ = [
     "uninstrument",
 ]
 
-# What these need (the SDK, the instrumentation base) is loaded with the first use of one of them, not with ttstrace.
+# What these need (the SDK, the instrumentation base, a TTS library) is loaded with their first use, not with ttstrace.
 _LAZY = {
+    "GTTSWrapper": "ttstrace.models",
     "configure": "ttstrace.telemetry",
     "instrument": "ttstrace.instrumentor",
     "uninstrument": "ttstrace.instrumentor",
