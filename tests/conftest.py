@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +18,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util._once import Once
+from standin_cuda import StandIn, standin_cuda
+from standin_nvml import StandInNvml, compiled, installed
 
 import ttstrace  # noqa: F401 - loads the modules whose faults are looked for
 from ttstrace import lifecycle, semconv
+from ttstrace.monitor.gpu import window as gpu_window
 
 settings.register_profile("thorough", max_examples=20_000)
 
@@ -101,6 +106,33 @@ def recorded() -> Iterator[Metrics]:
     set_meter_provider(MeterProvider([reader]))
     yield reader
     set_meter_provider(None)
+
+
+@pytest.fixture
+def new_gpu_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPUs are met for the first time, as in a new process."""
+    monkeypatch.setattr(gpu_window, "_meter", gpu_window.GpuMeter())
+    monkeypatch.setattr(gpu_window, "_before_cuda", gpu_window.GpuWindow(gpu_window._meter))
+
+
+@pytest.fixture
+def cuda(new_gpu_meter: None) -> Iterator[StandIn]:
+    """One card under torch, by a stand-in, with CUDA initialized."""
+    with standin_cuda() as standin:
+        yield standin
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("gcc") is None:
+        pytest.skip("the stand-in for NVML needs gcc")
+    return compiled(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def nvml(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_gpu_meter: None) -> StandInNvml:
+    """NVML under the real pynvml, by a stand-in; its devices are the test's to say."""
+    return installed(nvml_library, tmp_path / "nvml", monkeypatch)
 
 
 # Figures that differ from run to run, in snapshots of whole spans.

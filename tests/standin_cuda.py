@@ -7,6 +7,7 @@ until then, as on a real card.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import types
@@ -31,6 +32,9 @@ class Card:
     """Something ran or was allocated there: a CUDA context exists, some 300 MB on a real card."""
     allocated: int = 0
     peak: int = 0
+    reserved: int = 0
+    """From the driver: kept when tensors are freed, until `empty_cache`."""
+    reserved_peak: int = 0
     resets: int = 0
     busy_until: float = 0.0
 
@@ -81,11 +85,27 @@ class StandIn:
     synchronized: int = 0
     events: int = 0
     capturing: bool = False
+    process: int = field(default_factory=os.getpid)
+    """The one that initialized CUDA: in a process forked from it, CUDA cannot be used."""
+    forbidden: list[str] = field(default_factory=list)
+    """What was called in such a process."""
     module: Any = field(default=None)
+
+    def is_initialized(self) -> bool:
+        return self.initialized and self.process == os.getpid()
+
+    def initialize(self, caller: str = "") -> None:
+        if not self.available:
+            raise RuntimeError("No CUDA GPUs are available")
+        if not self.initialized:
+            self.initialized, self.process = True, os.getpid()
+        elif self.process != os.getpid():
+            self.forbidden.append(caller)
+            raise RuntimeError("Cannot re-initialize CUDA in forked subprocess.")
 
     def launch(self, seconds: float, device: int = 0) -> None:
         """A kernel of known length: returns at once."""
-        self.initialized = True
+        self.initialize()
         card = self.cards[device]
         card.context = True
         card.busy_until = max(time.perf_counter(), card.busy_until) + seconds
@@ -94,14 +114,19 @@ class StandIn:
         time.sleep(max(0.0, self.cards[device].busy_until - time.perf_counter()))
 
     def allocate(self, size: int, device: int = 0) -> None:
-        self.initialized = True
+        self.initialize()
         card = self.cards[device]
         card.context = True
         card.allocated += size
         card.peak = max(card.peak, card.allocated)
+        card.reserved = max(card.reserved, card.allocated)
+        card.reserved_peak = max(card.reserved_peak, card.reserved)
 
     def free(self, size: int, device: int = 0) -> None:
         self.cards[device].allocated -= size
+
+    def empty_cache(self, device: int = 0) -> None:
+        self.cards[device].reserved = self.cards[device].allocated
 
     def tensor(self, *shape: int, device: int = 0, dtype: str = "torch.float32") -> Tensor:
         return Tensor(self, Device("cuda", device), *shape, dtype=dtype)
@@ -148,43 +173,49 @@ def _module(standin: StandIn) -> Any:
             standin.synchronized += 1
             time.sleep(max(0.0, (self.time or 0.0) - time.perf_counter()))
 
-    def needs_cuda() -> None:
-        if not standin.available:
-            raise RuntimeError("No CUDA GPUs are available")
-        standin.initialized = True
-
     def memory_stats_as_nested_dict(device: Any = None) -> dict[str, Any]:
-        if not standin.initialized:
+        if not standin.is_initialized():
             return {}
         card = standin.cards[_index(standin, device)]
-        figures = {"current": card.allocated, "peak": card.peak, "allocated": 0, "freed": 0}
-        return {"allocated_bytes": {"all": figures}, "reserved_bytes": {"all": dict(figures)}}
+        held = {"current": card.allocated, "peak": card.peak, "allocated": 0, "freed": 0}
+        reserved = {"current": card.reserved, "peak": card.reserved_peak, "allocated": 0, "freed": 0}
+        return {"allocated_bytes": {"all": held}, "reserved_bytes": {"all": reserved}}
 
     def reset_peak_memory_stats(device: Any = None) -> None:
-        needs_cuda()
+        standin.initialize("reset_peak_memory_stats")
         card = standin.cards[_index(standin, device)]
         card.peak = card.allocated
+        card.reserved_peak = card.reserved
         card.resets += 1
 
     def current_stream(device: Any = None) -> Stream:
-        needs_cuda()
+        standin.initialize("current_stream")
         return Stream(Device("cuda", _index(standin, device)))
 
     def synchronize(device: Any = None) -> None:
-        needs_cuda()
+        standin.initialize("synchronize")
         standin.synchronized += 1
         standin.wait(_index(standin, device))
 
     def get_device_properties(device: Any = None) -> Card:
-        needs_cuda()
+        standin.initialize("get_device_properties")
         return standin.cards[_index(standin, device)]
 
+    def current_device() -> int:
+        standin.initialize("current_device")
+        return standin.current
+
+    def device_count() -> int:
+        if standin.initialized and not standin.is_initialized():
+            standin.forbidden.append("device_count")
+        return len(standin.cards)
+
     cuda.Event = Event
-    cuda.is_initialized = lambda: standin.initialized
+    cuda.is_initialized = standin.is_initialized
     cuda.is_available = lambda: standin.available
-    cuda.device_count = lambda: len(standin.cards)
+    cuda.device_count = device_count
     cuda.is_current_stream_capturing = lambda: standin.capturing
-    cuda.current_device = lambda: standin.current
+    cuda.current_device = current_device
     cuda.memory_stats_as_nested_dict = memory_stats_as_nested_dict
     cuda.reset_peak_memory_stats = reset_peak_memory_stats
     cuda.current_stream = current_stream

@@ -20,6 +20,9 @@ def test_every_name_is_torchs_own() -> None:
         for name in ("memory_stats_as_nested_dict", "reset_peak_memory_stats", "current_stream", "synchronize"):
             ours, theirs = getattr(standin.module.cuda, name), getattr(torch.cuda, name)
             assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+        for name in ("is_initialized", "current_device", "device_count"):
+            assert not inspect.signature(getattr(standin.module.cuda, name)).parameters
+            assert not inspect.signature(getattr(torch.cuda, name)).parameters
         for name in ("record", "query", "elapsed_time", "synchronize"):
             assert hasattr(torch.cuda.Event, name)
     # Builds for the CPU lack the class of what get_device_properties returns, and have its description.

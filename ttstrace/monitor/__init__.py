@@ -1,6 +1,14 @@
-"""The resource meter: what a stretch of the process's life took of time, CPU and memory."""
+"""The resource meter: what a stretch of the process's life took of time, CPU, memory and GPU."""
 
 from ttstrace.monitor.concurrency import Concurrency
+from ttstrace.monitor.gpu import (
+    GpuReading,
+    GpuUsage,
+    GpuWindow,
+    close_gpu_window,
+    discard_gpu_window,
+    open_gpu_window,
+)
 from ttstrace.monitor.performance import PerformanceMonitor, summarize
 from ttstrace.monitor.rtf import calculate_rtf, interpret_rtf, rtf_grade
 from ttstrace.monitor.suffix import SuffixMaximum
@@ -16,16 +24,22 @@ from ttstrace.monitor.window import (
 
 __all__ = [
     "Concurrency",
+    "GpuReading",
+    "GpuUsage",
+    "GpuWindow",
     "PerformanceMonitor",
     "SuffixMaximum",
     "Usage",
     "Window",
     "calculate_rtf",
+    "close_gpu_window",
     "close_window",
+    "discard_gpu_window",
     "discard_window",
     "interpret_rtf",
     "memory_method",
     "memory_method_reason",
+    "open_gpu_window",
     "open_window",
     "rtf_grade",
     "summarize",

@@ -1,4 +1,4 @@
-"""Measuring by hand: a block's time, CPU and memory as a dict, and statistics over many of them."""
+"""Measuring by hand: a block's time, CPU, memory and GPU as a dict, and statistics over many of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numbers import Real
 from types import TracebackType
 from typing import Any
 
+from ttstrace.monitor.gpu import GpuUsage, GpuWindow, close_gpu_window, open_gpu_window, system_gpus
+from ttstrace.monitor.gpu.allocator import cuda_in_use
 from ttstrace.monitor.limits import cpu_limit, memory_limit, total_memory
 from ttstrace.monitor.rtf import calculate_rtf, interpret_rtf
 from ttstrace.monitor.window import Window, close_window, open_window
@@ -53,6 +55,21 @@ class PerformanceMonitor:
         above 100 where more than one core was busy.
         ``device``: ``cuda`` or ``cpu``.
 
+        Where the process uses CUDA through torch and ``device`` is not ``cpu``, figures of torch's current device
+        at the start (of the only other one in use, where that one was not used):
+
+        ``gpu_memory_allocated``: MB that tensors hold at the end, by torch's allocator.
+        ``gpu_max_memory_mb``: most MB that they held in the block. Opening a block resets the peak that torch
+        itself tells, which ``TTSTRACE_MEMORY_RESET=0`` forbids; it is then known where it rose in the block.
+        ``gpu_memory_mb``: MB of this process on the card at the end, by NVML; unknown where NVML does not list
+        the process, as in a container with pids of its own.
+        ``gpu_utilization``: mean utilization of the card in the block, in percent, by NVML's own samples;
+        unknown where the block is shorter than their period (1/6 to 1 s on most cards).
+        ``gpu_temperature``: of the card at the end, in degrees Celsius.
+
+        NVML is read through ``nvidia-ml-py`` (``pip install 'ttstrace[gpu]'``); GPUtil is not used, as it can
+        only tell of the time after a block.
+
         Raises:
             RuntimeError: ``device`` is ``cuda``, and torch is not there or has no CUDA.
         """
@@ -69,7 +86,9 @@ class PerformanceMonitor:
         ``cpu_count``: logical cores; ``physical_cores``; ``cpu_limit``: cores this process may use, by its affinity
         and its cgroups' quota, where that is less than ``cpu_count``, and may be part of a core;
         ``total_memory_gb``: RAM in GB of 2^30 bytes; ``memory_limit_gb``: the cgroups' limit, where one is set;
-        ``python``: its version; ``platform``.
+        ``python``: its version; ``platform``; ``gpu_name``: torch's current device where CUDA is in use, else NVML's
+        first card; ``gpu_count``: by NVML; ``cuda_version``: torch's where torch is loaded, else the driver's. This
+        makes no CUDA context.
         """
         total = total_memory()
         limit = memory_limit()
@@ -81,6 +100,7 @@ class PerformanceMonitor:
             "memory_limit_gb": None if limit is None else limit / _GB,
             "python": ".".join(map(str, sys.version_info[:3])),
             "platform": importlib.import_module("platform").platform(),
+            **system_gpus(),
         }
         return {key: value for key, value in found.items() if value is not None}
 
@@ -88,17 +108,19 @@ class PerformanceMonitor:
 class Measurement:
     """One block that :meth:`PerformanceMonitor.measure` measures; good for one ``with``."""
 
-    __slots__ = ("_device", "_metrics", "_synchronize", "_window")
+    __slots__ = ("_device", "_gpu", "_metrics", "_synchronize", "_window")
 
     def __init__(self, device: str, synchronize: bool) -> None:
         self._device = device
         self._synchronize = synchronize
         self._metrics: dict[str, Any] = {}
         self._window: Window
+        self._gpu: GpuWindow | None
 
     def __enter__(self) -> dict[str, Any]:
         if self._synchronize:
             _synchronize()
+        self._gpu = None if self._device == "cpu" else open_gpu_window()
         self._window = open_window()
         return self._metrics
 
@@ -108,6 +130,7 @@ class Measurement:
         if self._synchronize:
             _synchronize()
         usage = close_window(self._window)
+        reading = close_gpu_window(self._gpu)
         metrics = self._metrics
         metrics["inference_time"] = usage.wall
         if usage.memory_peak is not None:
@@ -121,6 +144,21 @@ class Measurement:
         # CUDA may have come into use only inside the block.
         on_cuda = self._device == "cuda" or (self._device == "auto" and _cuda_in_use())
         metrics["device"] = "cuda" if on_cuda else "cpu"
+        gpu = None if reading is None else reading.of_current()
+        if gpu is not None:
+            _add_gpu(metrics, gpu)
+
+
+def _add_gpu(metrics: dict[str, Any], usage: GpuUsage) -> None:
+    for key, value, unit in (
+        ("gpu_memory_mb", usage.memory_used, 1 / _MB),
+        ("gpu_max_memory_mb", usage.memory_peak, 1 / _MB),
+        ("gpu_memory_allocated", usage.memory_allocated, 1 / _MB),
+        ("gpu_utilization", usage.utilization, 100.0),
+        ("gpu_temperature", usage.temperature, 1.0),
+    ):
+        if value is not None:
+            metrics[key] = value * unit
 
 
 def summarize(metrics: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -161,10 +199,8 @@ def _percentile(values: list[float], fraction: float) -> float:
 
 
 def _cuda_in_use() -> bool:
-    """Whether CUDA is initialized; asking whether it is available can break it for a process forked later."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
     try:
-        return cuda is not None and bool(cuda.is_initialized())
+        return cuda_in_use() is not None
     except Exception:
         return False
 

@@ -1,0 +1,24 @@
+"""What a stretch of the process's life took of a GPU: torch's allocator, and the card as NVML sees it.
+
+Nothing here imports torch, makes a CUDA context or raises: what cannot be read is absent.
+"""
+
+from ttstrace.monitor.gpu.system import system_gpus
+from ttstrace.monitor.gpu.window import (
+    GpuReading,
+    GpuUsage,
+    GpuWindow,
+    close_gpu_window,
+    discard_gpu_window,
+    open_gpu_window,
+)
+
+__all__ = [
+    "GpuReading",
+    "GpuUsage",
+    "GpuWindow",
+    "close_gpu_window",
+    "discard_gpu_window",
+    "open_gpu_window",
+    "system_gpus",
+]
