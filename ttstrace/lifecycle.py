@@ -27,7 +27,20 @@ from ttstrace.audio import AudioReader, OutputFile, ReturnedFile, Whole, whole_a
 from ttstrace.exceptions import record_exception, type_name
 from ttstrace.faults import report
 from ttstrace.metrics import Instruments, instruments
-from ttstrace.monitor import Concurrency, Usage, Window, close_window, discard_window, open_window, rtf_grade
+from ttstrace.monitor import (
+    Concurrency,
+    GpuReading,
+    GpuWindow,
+    Usage,
+    Window,
+    close_gpu_window,
+    close_window,
+    discard_gpu_window,
+    discard_window,
+    open_gpu_window,
+    open_window,
+    rtf_grade,
+)
 from ttstrace.promises import Promises, Stretch
 from ttstrace.providers import sampler_looks_at_attributes, tracer
 from ttstrace.timeline import Producer, Timeline
@@ -222,6 +235,7 @@ class Synthesis:
         "_cold",
         "_feeding_lock",
         "_generation",
+        "_gpu",
         "_instruments",
         "_name",
         "_outermost",
@@ -277,6 +291,7 @@ class Synthesis:
         self._output: OutputFile | None = None
         self._window: Window | None = None
         self._promises: Promises | None = None
+        self._gpu: GpuWindow | None = None
         self._feeding_lock: threading.RLock | None = None
         self._parent: Synthesis | None = None
         self._presence: int | None = None
@@ -396,6 +411,8 @@ class Synthesis:
                 _register_exit_hook()
             # A span that is not sampled is made current all the same: else its children would become roots.
             if self.span is not None or used_instruments is not None:
+                if not operation.remote:  # a service's GPU is not ours
+                    self._gpu = open_gpu_window()
                 self._window = open_window()
                 if not operation.remote:
                     self._promises = _promises()
@@ -529,12 +546,17 @@ class Synthesis:
         if self._generation != _generation:
             self.drop()
             return
-        window, usage = self._window, None
+        window, usage, gpu = self._window, None, None
         if window is not None:
             if collected:
                 discard_window(window)
             else:
                 usage = close_window(window)
+        if self._gpu is not None:
+            if collected:
+                discard_gpu_window(self._gpu)
+            else:
+                gpu = close_gpu_window(self._gpu)
         together = 0
         if self._presence is not None:
             together = _concurrency.leave(self._presence) if self._outermost else _concurrency.seen(self._presence)
@@ -553,6 +575,8 @@ class Synthesis:
         audio = _UNKNOWN_AUDIO
         try:
             audio = self._describe(result, error, interrupted, usage)
+            if gpu is not None:
+                _describe_gpu(self._attributes, gpu, result)
             if together:
                 self._attributes[semconv.TTS_CONCURRENCY_MAX] = together
         except Exception as fault:
@@ -783,6 +807,23 @@ class Synthesis:
             used.characters.add(self.characters, attributes, span_context)
         if underruns := known.get(semconv.TTS_STREAM_UNDERRUNS):
             used.underruns.add(underruns, attributes, span_context)
+
+
+def _describe_gpu(attributes: Attributes, reading: GpuReading, result: object) -> None:
+    """What was used of the GPU that the model is on."""
+    usage = reading.of_model(attributes.get(semconv.TTS_DEVICE), result)
+    if usage is not None:
+        for name, value in (
+            (semconv.TTS_GPU_MEMORY_USED, usage.memory_used),
+            (semconv.TTS_GPU_MEMORY_PEAK, usage.memory_peak),
+            (semconv.TTS_GPU_MEMORY_ALLOCATED, usage.memory_allocated),
+            (semconv.TTS_GPU_UTILIZATION, usage.utilization),
+            (semconv.TTS_GPU_TEMPERATURE, usage.temperature),
+            (semconv.TTS_GPU_ENERGY, usage.energy),
+            (semconv.HW_NAME, usage.name),
+        ):
+            if value is not None:
+                attributes[name] = value
 
 
 class _Ending:
