@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from ttstrace.monitor.gpu import window as module
 MB = 2**20
 CUDA_FUNCTIONS = (
     "is_initialized", "device_count", "current_device", "memory_stats_as_nested_dict", "reset_peak_memory_stats",
-    "get_device_properties",
+    "get_device_properties", "synchronize",
 )  # fmt: skip
 
 
@@ -222,6 +223,33 @@ def test_standin_memory_that_was_given_back_before_the_window_is_none_of_its(cud
     assert reading.of_model(None, None) is None
 
 
+def test_standin_memory_that_was_given_back_in_the_window_was_used(cuda: StandIn) -> None:
+    cuda.allocate(40 * MB)
+    window = open_gpu_window()
+    cuda.free(40 * MB)
+    cuda.empty_cache()
+    for _ in range(2):  # the first finds the peak that the second does not
+        inner = open_gpu_window()
+        close_gpu_window(inner)
+    found = usage(window)
+    assert (found.memory_peak, found.memory_allocated) == (40 * MB, 0)
+
+
+def test_standin_memory_that_was_given_back_in_a_window_from_before_cuda(new_gpu_meter: None) -> None:
+    with standin_cuda(initialized=False) as cuda:
+        window = open_gpu_window()
+        burst(cuda, 40)
+        cuda.empty_cache()
+        for _ in range(2):
+            discard_gpu_window(open_gpu_window())
+        assert peak(window) == 40
+
+
+def test_standin_a_result_that_was_copied_to_the_host_says_nothing_of_the_model(cuda: StandIn) -> None:
+    cuda.allocate(MB)
+    assert usage(open_gpu_window(), None, cuda.tensor(10).cpu()).memory_peak == MB
+
+
 def test_standin_cuda_that_is_initialized_in_the_window(new_gpu_meter: None) -> None:
     with standin_cuda(*cards(2), initialized=False) as cuda:
         first, second = open_gpu_window(), open_gpu_window()
@@ -354,11 +382,12 @@ def test_standin_whatever_torch_raises_stays_inside(
 
     cuda.allocate(MB)
     theirs = ValueError("the program's own")
+    monitor = PerformanceMonitor(synchronize=True)
     for breaks_before in (True, False):
         with monkeypatch.context() as patch:
             if breaks_before:
                 patch.setattr(cuda.module.cuda, function, broken)
-            with pytest.raises(ValueError, match="own") as caught, PerformanceMonitor().measure() as metrics:
+            with pytest.raises(ValueError, match="own") as caught, monitor.measure() as metrics:
                 patch.setattr(cuda.module.cuda, function, broken)
                 raise theirs
         assert caught.value is theirs
@@ -426,6 +455,8 @@ def test_standin_in_a_forked_child_nothing_of_cuda_is_called(cuda: StandIn) -> N
         pass
     burst(cuda, 10)
     assert peak(parents) == 11
+    measurement.__exit__(None, None, None)
+    assert metrics["gpu_max_memory_mb"] == 11
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -467,6 +498,7 @@ def test_standin_opening_and_closing_stays_cheap_with_10000_open(cuda: StandIn) 
         discard_gpu_window(window)
     discard_gpu_window(open_gpu_window())
     assert module._meter.ledger._open == []
+    assert module._meter.ledger._folds[0]._values == []  # nor is what was folded kept for nobody
 
 
 def test_nothing_is_imported_and_nothing_opened_without_torch() -> None:
@@ -511,3 +543,13 @@ def test_real_torch_is_asked_in_the_form_it_has(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda.memory, "is_initialized", lambda: True)
     assert allocator.cuda_in_use() is torch.cuda
     assert allocator.allocation(torch.cuda, 0) == (3, 5, 8)
+
+
+def test_the_benchmark_says_that_there_is_no_gpu() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    script = str(Path(__file__).parents[1] / "benchmarks" / "gpu.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("no GPU: ")
+    assert subprocess.run([sys.executable, script, "--seconds", "0"], capture_output=True).returncode == 2

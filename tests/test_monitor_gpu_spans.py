@@ -99,6 +99,34 @@ def test_standin_a_stream_has_the_peak_of_all_its_pulls(
     assert {name: attributes[name] for name in gpu_names(attributes)} == expected
 
 
+def test_standin_nvml_is_loaded_before_any_clock(
+    spans: Spans, card: NvmlDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pynvml
+
+    original, body = pynvml.nvmlInit, []
+
+    def slow() -> None:
+        time.sleep(0.3)
+        original()
+
+    monkeypatch.setattr(pynvml, "nvmlInit", slow)
+
+    @traced_synthesis
+    def speak(text: str) -> bytes:
+        body.append(time.time_ns())
+        time.sleep(0.01)
+        body.append(time.time_ns())
+        return bytes(10)
+
+    speak("hello")
+    span = spans.one()
+    assert body[0] - 200_000_000 < (span.start_time or 0) <= body[0]
+    assert body[1] - 100_000_000 < (span.end_time or 0) < body[1] + 200_000_000
+    assert (span.attributes or {})[semconv.TTS_SYNTHESIS_DURATION] < 0.2
+    assert (span.attributes or {})[semconv.TTS_GPU_TEMPERATURE] == 41
+
+
 def test_standin_fed_by_hand(spans: Spans, nvml: StandInNvml, card: NvmlDevice, cuda: StandIn) -> None:
     with synthesis(text="hello", sample_rate=24000, format="pcm_s16le") as s:
         run(cuda, nvml, 30 * MB)

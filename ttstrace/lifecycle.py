@@ -37,6 +37,7 @@ from ttstrace.monitor import (
     close_window,
     discard_gpu_window,
     discard_window,
+    load_nvml,
     open_gpu_window,
     open_window,
     rtf_grade,
@@ -392,6 +393,8 @@ class Synthesis:
             self._name = operation.name_with(self._attributes.get(semconv.GEN_AI_REQUEST_MODEL))
         if not operation.remote and (weights := self.weights()) is not None:
             self._cold = is_cold(weights)
+        if not operation.remote:
+            load_nvml()  # before any clock
         start_ns = self._start_ns = time_ns()
         entries: dict[str, object] = {**context, _SYNTHESIS: self}
         try:

@@ -7,6 +7,7 @@ from ttstrace.monitor.gpu import (
     GpuWindow,
     close_gpu_window,
     discard_gpu_window,
+    load_nvml,
     open_gpu_window,
 )
 from ttstrace.monitor.performance import PerformanceMonitor, summarize
@@ -37,6 +38,7 @@ __all__ = [
     "discard_gpu_window",
     "discard_window",
     "interpret_rtf",
+    "load_nvml",
     "memory_method",
     "memory_method_reason",
     "open_gpu_window",

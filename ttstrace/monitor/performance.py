@@ -215,8 +215,12 @@ def _require_cuda() -> None:
 
 
 def _synchronize() -> None:
-    if _cuda_in_use():
-        sys.modules["torch"].cuda.synchronize()
+    try:
+        cuda = cuda_in_use()
+        if cuda is not None:
+            cuda.synchronize()
+    except Exception:  # the block's own error, perhaps, which the program's next call to CUDA tells as well
+        pass
 
 
 def _physical_cores() -> int | None:

@@ -10,6 +10,7 @@ from ttstrace.monitor.gpu.window import (
     GpuWindow,
     close_gpu_window,
     discard_gpu_window,
+    load_nvml,
     open_gpu_window,
 )
 
@@ -19,6 +20,7 @@ __all__ = [
     "GpuWindow",
     "close_gpu_window",
     "discard_gpu_window",
+    "load_nvml",
     "open_gpu_window",
     "system_gpus",
 ]

@@ -70,6 +70,16 @@ def gpu_meter() -> GpuMeter:
     return _meter
 
 
+def load_nvml() -> None:
+    """Load NVML where windows are about to be opened, and it is not loaded yet: that may take a while. Never raises."""
+    if "torch" in sys.modules and not _meter.nvml.tried:
+        try:
+            if cuda_in_use() is not None:
+                _meter.nvml.module()
+        except Exception:  # it will be told when the window is opened
+            pass
+
+
 def open_gpu_window() -> GpuWindow | None:
     """Open a window, on any thread. The caller closes it or discards it, once, on any thread.
 
@@ -142,7 +152,7 @@ def close_gpu_window(window: GpuWindow | None) -> GpuReading | None:
 
 def discard_gpu_window(window: GpuWindow | None) -> None:
     """Let go of a window whose figures nobody wants, in place of closing it."""
-    if window is not None and window.meter is _meter and window.marks is not None:
+    if window is not None and window.marks is not None:
         window.meter.ledger.discard()
 
 
