@@ -12,7 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import Metrics, Spans
+from conftest import Metrics, Spans, set_tracer_provider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from standin_cuda import Card, Device, StandIn, Tensor, standin_cuda
 from standin_nvml import FUNCTIONS, UNKNOWN, NvmlDevice, StandInNvml
 from test_monitor_gpu_memory import CUDA_FUNCTIONS
@@ -230,6 +232,21 @@ def test_standin_never_of_a_remote_service(
     assert gpu_names(dict(span.attributes or {})) == set()
     assert cuda.cards[0].resets == resets
     assert nvml.calls() == []
+
+
+def test_standin_a_call_that_nobody_records_opens_no_window(cuda: StandIn) -> None:
+    cuda.allocate(MB)
+    traced = traced_synthesis(lambda text: bytes(10))
+    traced("hello")
+    set_tracer_provider(TracerProvider(sampler=ALWAYS_OFF))
+    try:
+        traced("hello")
+        assert cuda.cards[0].resets == 0
+        set_tracer_provider(TracerProvider())
+        traced("hello")
+        assert cuda.cards[0].resets == 1
+    finally:
+        set_tracer_provider(None)
 
 
 def test_standin_what_was_collected_has_no_figures_and_leaves_no_window(spans: Spans, cuda: StandIn) -> None:
