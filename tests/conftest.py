@@ -111,8 +111,8 @@ def recorded() -> Iterator[Metrics]:
 @pytest.fixture
 def new_gpu_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     """GPUs are met for the first time, as in a new process."""
-    monkeypatch.setattr(gpu_window, "_meter", gpu_window.GpuMeter())
-    monkeypatch.setattr(gpu_window, "_before_cuda", gpu_window.GpuWindow(gpu_window._meter))
+    monkeypatch.setattr(gpu_window, "_meter", None)
+    monkeypatch.setattr(gpu_window, "_before_cuda", gpu_window.GpuWindow(None))
 
 
 @pytest.fixture

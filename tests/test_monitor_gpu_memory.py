@@ -18,8 +18,6 @@ import pytest
 from standin_cuda import Card, StandIn, standin_cuda
 
 from ttstrace.monitor import (
-    GpuReading,
-    GpuUsage,
     GpuWindow,
     PerformanceMonitor,
     close_gpu_window,
@@ -28,6 +26,7 @@ from ttstrace.monitor import (
 )
 from ttstrace.monitor.gpu import allocator
 from ttstrace.monitor.gpu import window as module
+from ttstrace.monitor.gpu.reading import GpuReading, GpuUsage
 
 MB = 2**20
 CUDA_FUNCTIONS = (
@@ -121,7 +120,7 @@ def test_standin_twenty_windows_in_any_order_on_two_devices(new_gpu_meter: None)
                     device = chance.randrange(2)
                     highest = windows.pop(window)
                     assert peak(window, f"cuda:{device}") == highest[device]
-        assert module._meter.ledger._open == []
+        assert module.gpu_meter().ledger._open == []
 
 
 def test_standin_windows_of_threads(cuda: StandIn) -> None:
@@ -130,7 +129,7 @@ def test_standin_windows_of_threads(cuda: StandIn) -> None:
     sizes = list(range(10, 330, 20))
     start = threading.Barrier(len(sizes))
     # The program's own allocations between torch's two calls, reading the peak and resetting it, are lost to all.
-    between = module._meter.ledger._lock
+    between = module.gpu_meter().ledger._lock
     found: dict[int, float] = {}
 
     def measured(size: int) -> None:
@@ -148,7 +147,7 @@ def test_standin_windows_of_threads(cuda: StandIn) -> None:
         thread.join()
     assert peak(outer) == 311
     assert all(1 + size <= found[size] <= 311 for size in sizes)
-    assert module._meter.ledger._open == []
+    assert module.gpu_meter().ledger._open == []
 
 
 def test_standin_measurements_nest(cuda: StandIn) -> None:
@@ -394,7 +393,7 @@ def test_standin_whatever_torch_raises_stays_inside(
         assert metrics["inference_time"] > 0
         assert metrics.get("gpu_max_memory_mb", 1) == 1
         discard_gpu_window(open_gpu_window())
-        assert module._meter.ledger._open == []
+        assert module.gpu_meter().ledger._open == []
 
 
 def test_standin_a_torch_that_is_still_being_imported(new_gpu_meter: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +415,7 @@ def test_standin_a_window_that_is_opened_inside_anothers_opening(cuda: StandIn) 
     cuda.module.cuda.reset_peak_memory_stats = interrupted
     assert peak(open_gpu_window()) == 1
     assert inner[0].memory_peak is None
-    assert module._meter.ledger._open == []
+    assert module.gpu_meter().ledger._open == []
 
 
 @contextmanager
@@ -491,14 +490,14 @@ def test_standin_opening_and_closing_stays_cheap_with_10000_open(cuda: StandIn) 
     for size in range(10_000):  # each peak below the one before: the longest stack there can be
         burst(cuda, 10_000 - size)
         windows.append(open_gpu_window())
-    assert len(module._meter.ledger._folds[0]._values) > 9000
+    assert len(module.gpu_meter().ledger._folds[0]._values) > 9000
     assert fastest() < 2 * alone
     assert peak(windows[5000]) == 20_000 + 10_000 - 5001
     for window in windows[5001:] + windows[:5000]:
         discard_gpu_window(window)
     discard_gpu_window(open_gpu_window())
-    assert module._meter.ledger._open == []
-    assert module._meter.ledger._folds[0]._values == []  # nor is what was folded kept for nobody
+    assert module.gpu_meter().ledger._open == []
+    assert module.gpu_meter().ledger._folds[0]._values == []  # nor is what was folded kept for nobody
 
 
 def test_nothing_is_imported_and_nothing_opened_without_torch() -> None:
@@ -508,13 +507,12 @@ def test_nothing_is_imported_and_nothing_opened_without_torch() -> None:
         "from opentelemetry.sdk.trace import TracerProvider\n"
         "trace.set_tracer_provider(TracerProvider())\n"
         "from ttstrace.monitor.gpu import window\n"
-        "window._open = None\n"  # whoever opens one fails
         "@ttstrace.traced_synthesis\n"
         "def speak(text): return bytes(10)\n"
         "speak('hello')\n"
         "with ttstrace.PerformanceMonitor().measure(): pass\n"
         "assert window.open_gpu_window() is window._before_cuda\n"
-        "print([name for name in ('torch', 'pynvml', 'GPUtil', 'numpy') if name in sys.modules])"
+        "print([name for name in ('torch', 'pynvml', 'numpy', 'ttstrace.monitor.gpu.meter') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -541,7 +539,7 @@ def test_real_torch_is_asked_in_the_form_it_has(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch._C, "_cuda_memoryStats", lambda device: answer, raising=False)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda.memory, "is_initialized", lambda: True)
-    assert allocator.cuda_in_use() is torch.cuda
+    assert module.cuda_in_use() is torch.cuda
     assert allocator.allocation(torch.cuda, 0) == (3, 5, 8)
 
 

@@ -17,8 +17,9 @@ import pytest
 from standin_cuda import Card, StandIn, standin_cuda
 from standin_nvml import FUNCTIONS, NO_PERMISSION, NOT_SUPPORTED, UNKNOWN, NvmlDevice, StandInNvml
 
-from ttstrace.monitor import GpuUsage, PerformanceMonitor, close_gpu_window, open_gpu_window
+from ttstrace.monitor import PerformanceMonitor, close_gpu_window, open_gpu_window
 from ttstrace.monitor.gpu import window as module
+from ttstrace.monitor.gpu.reading import GpuUsage
 
 MB = 2**20
 ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -137,7 +138,7 @@ def test_standin_without_either_only_a_single_card_is_known(nvml: StandInNvml, c
     nvml.devices = [NvmlDevice(f"GPU-{ONE}", temperature=31)]
     nvml.write()
     assert read().temperature == 31
-    module._meter = module.GpuMeter()
+    module._meter = None
     nvml.devices.append(NvmlDevice(f"GPU-{TWO}"))
     nvml.write()
     found = read()

@@ -259,11 +259,11 @@ def test_standin_what_was_collected_has_no_figures_and_leaves_no_window(spans: S
 
     chunks = speak("hello")
     next(chunks)
-    assert len(module._meter.ledger._open) == 1
+    assert len(module.gpu_meter().ledger._open) == 1
     del chunks
     gc.collect()
     assert gpu_names(spans.attributes()) == set()
-    assert module._meter.ledger._open == []
+    assert module.gpu_meter().ledger._open == []
 
 
 def test_standin_a_failed_and_a_closed_synthesis_have_figures(spans: Spans, cuda: StandIn) -> None:
@@ -283,7 +283,7 @@ def test_standin_a_failed_and_a_closed_synthesis_have_figures(spans: Spans, cuda
     chunks.close()
     for span in spans.syntheses():
         assert (span.attributes or {})[semconv.TTS_GPU_MEMORY_PEAK] == MB
-    assert module._meter.ledger._open == []
+    assert module.gpu_meter().ledger._open == []
 
 
 @pytest.mark.parametrize("function", CUDA_FUNCTIONS)
@@ -315,7 +315,7 @@ def test_standin_whatever_torch_raises_costs_its_own_figures_only(
     attributes = spans.attributes()
     assert attributes[semconv.TTS_CPU_TIME] >= 0
     assert attributes.get(semconv.TTS_GPU_MEMORY_PEAK, MB) == MB
-    assert module._meter.ledger._open == []
+    assert module.gpu_meter().ledger._open == []
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -29,7 +29,6 @@ from ttstrace.faults import report
 from ttstrace.metrics import Instruments, instruments
 from ttstrace.monitor import (
     Concurrency,
-    GpuReading,
     GpuWindow,
     Usage,
     Window,
@@ -49,6 +48,8 @@ from ttstrace.values import Attributes, capture_content, clean, encodable, input
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
+
+    from ttstrace.monitor.gpu.reading import GpuReading
 
 _STAGES_MAX: Final = 16
 _SYNTHESIS: Final = create_key("ttstrace-synthesis")

@@ -2,8 +2,6 @@
 
 from ttstrace.monitor.concurrency import Concurrency
 from ttstrace.monitor.gpu import (
-    GpuReading,
-    GpuUsage,
     GpuWindow,
     close_gpu_window,
     discard_gpu_window,
@@ -25,8 +23,6 @@ from ttstrace.monitor.window import (
 
 __all__ = [
     "Concurrency",
-    "GpuReading",
-    "GpuUsage",
     "GpuWindow",
     "PerformanceMonitor",
     "SuffixMaximum",

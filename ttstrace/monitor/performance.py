@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ttstrace.monitor.gpu import GpuUsage, GpuWindow, close_gpu_window, open_gpu_window, system_gpus
-from ttstrace.monitor.gpu.allocator import cuda_in_use
+from ttstrace.monitor.gpu import GpuWindow, close_gpu_window, cuda_in_use, open_gpu_window
 from ttstrace.monitor.limits import cpu_limit, memory_limit, total_memory
 from ttstrace.monitor.rtf import calculate_rtf, interpret_rtf
 from ttstrace.monitor.window import Window, close_window, open_window
+
+if TYPE_CHECKING:
+    from ttstrace.monitor.gpu.reading import GpuUsage
 
 _MB = 2**20
 _GB = 2**30
@@ -90,6 +92,8 @@ class PerformanceMonitor:
         first card; ``gpu_count``: by NVML; ``cuda_version``: torch's where torch is loaded, else the driver's. This
         makes no CUDA context.
         """
+        from ttstrace.monitor.gpu.system import system_gpus
+
         total = total_memory()
         limit = memory_limit()
         found = {

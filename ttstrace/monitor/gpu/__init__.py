@@ -3,24 +3,20 @@
 Nothing here imports torch, makes a CUDA context or raises: what cannot be read is absent.
 """
 
-from ttstrace.monitor.gpu.system import system_gpus
 from ttstrace.monitor.gpu.window import (
-    GpuReading,
-    GpuUsage,
     GpuWindow,
     close_gpu_window,
+    cuda_in_use,
     discard_gpu_window,
     load_nvml,
     open_gpu_window,
 )
 
 __all__ = [
-    "GpuReading",
-    "GpuUsage",
     "GpuWindow",
     "close_gpu_window",
+    "cuda_in_use",
     "discard_gpu_window",
     "load_nvml",
     "open_gpu_window",
-    "system_gpus",
 ]

@@ -7,24 +7,11 @@ windows already open. Nothing is reset when a window closes.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from typing import Any, NamedTuple
 
 from ttstrace.monitor.meter import RESET_VARIABLE
 from ttstrace.monitor.suffix import SuffixMaximum
-
-
-def cuda_in_use() -> Any | None:
-    """The module ``torch.cuda``, where this process has initialized CUDA through it; else None.
-
-    Asking whether CUDA is available instead can break it for a process that is forked later. In a child that was
-    forked with CUDA initialized, where it cannot be used, this is None.
-    """
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    # A module that another thread is still importing lacks the function.
-    is_initialized = getattr(cuda, "is_initialized", None)
-    return cuda if is_initialized is not None and is_initialized() else None
 
 
 class Allocation(NamedTuple):

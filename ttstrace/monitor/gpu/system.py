@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ttstrace.monitor.gpu.allocator import cuda_in_use
-from ttstrace.monitor.gpu.window import gpu_meter
+from ttstrace.monitor.gpu.window import cuda_in_use, gpu_meter
 
 
 def system_gpus() -> dict[str, Any]:
