@@ -551,3 +551,12 @@ def test_the_benchmark_says_that_there_is_no_gpu() -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("no GPU: ")
     assert subprocess.run([sys.executable, script, "--seconds", "0"], capture_output=True).returncode == 2
+
+
+def test_standin_torch_that_is_taken_away_in_the_window(cuda: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda.allocate(MB)
+    window = open_gpu_window()
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "torch")
+        assert close_gpu_window(window) is None
+    assert module.gpu_meter().ledger._open == []

@@ -106,8 +106,7 @@ def close_gpu_window(window: GpuWindow | None) -> GpuReading | None:
         What was read; None where there is nothing: CUDA is not in use, torch fails to answer, or the window
         came through a fork.
     """
-    if window is None or "torch" not in sys.modules:
-        discard_gpu_window(window)
+    if window is None or (window is _before_cuda and "torch" not in sys.modules):
         return None
     end = time.time_ns()
     try:
@@ -117,7 +116,7 @@ def close_gpu_window(window: GpuWindow | None) -> GpuReading | None:
         if window is _before_cuda:
             return gpu_meter().read_since_ever(cuda, end)
         meter = window.meter
-        return None if meter is None or meter is not _meter else meter.read(cuda, window, end)
+        return None if meter is None else meter.read(cuda, window, end)
     except Exception as error:
         _log.debug("no figures of the GPU: %s: %s", type(error).__name__, error)
         return None
