@@ -353,10 +353,10 @@ def test_standin_a_monitors_device_is_the_current_one_else_the_only_one(new_gpu_
 
 def test_standin_synchronize_comes_before_the_window_and_before_its_end(cuda: StandIn) -> None:
     cuda.allocate(MB)
-    cuda.launch(0.05)
+    cuda.launch(0.3)
     with PerformanceMonitor(device="cuda", synchronize=True).measure() as metrics:
         cuda.launch(0.1)
-    assert 0.1 <= metrics["inference_time"] < 0.15
+    assert 0.1 <= metrics["inference_time"] < 0.3
     assert cuda.synchronized == 2
 
 
