@@ -266,9 +266,7 @@ def test_no_event_while_a_graph_is_captured(cuda: StandIn, spans: Spans) -> None
 
 @pytest.mark.parametrize("broken", ["Event", "current_stream", "device_count", "memory_stats_as_nested_dict"])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_card_that_fails(
-    cuda: StandIn, spans: Spans, no_faults_of_ours: list[BaseException], broken: str, streamed: bool
-) -> None:
+def test_a_card_that_fails(cuda: StandIn, spans: Spans, broken: str, streamed: bool) -> None:
     def fails(*_: object, **__: object) -> Any:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
@@ -288,15 +286,11 @@ def test_a_card_that_fails(
     else:
         assert speak("hello").shape == (1, RATE)
     assert "tts.audio.duration" in spans.attributes()
-    assert [str(fault) for fault in no_faults_of_ours] == ["CUDA error: device-side assert triggered"]
-    no_faults_of_ours.clear()
 
 
 @pytest.mark.parametrize("method", ["query", "elapsed_time", "record"])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_card_that_fails_later(
-    cuda: StandIn, spans: Spans, no_faults_of_ours: list[BaseException], method: str, streamed: bool
-) -> None:
+def test_a_card_that_fails_later(cuda: StandIn, spans: Spans, method: str, streamed: bool) -> None:
     working = getattr(cuda.module.cuda.Event, method)
     calls = 0
 
@@ -328,10 +322,9 @@ def test_a_card_that_fails_later(
             speak("hello").cpu()
     drain(1)
     assert len(spans.all()) == 2
+    assert "tts.synthesis.duration" not in spans.all()[-1].attributes or method == "record"  # type: ignore[operator]
     for span in spans.all():
         assert span.attributes["tts.audio.duration"] == (3.0 if streamed else 1.0)  # type: ignore[index]
-    assert {str(fault) for fault in no_faults_of_ours} == {"CUDA error: device-side assert triggered"}
-    no_faults_of_ours.clear()
 
 
 EXIT = """

@@ -465,8 +465,12 @@ class Synthesis:
         seconds = reader.feed(self.pick_audio(chunk) if self.operation.picks else chunk)
         if timeline is None:
             timeline = self.follow()
-        if timeline.promises is not None and not timeline.is_unpromised(asked, arrived, seconds, reader, chunk):
-            return
+        if timeline.promises is not None:
+            try:
+                if not timeline.is_unpromised(asked, arrived, seconds, reader, chunk):
+                    return
+            except Exception:  # a card failed: the program learns of it from torch
+                timeline.give_up()
         timeline.chunk(asked, arrived, seconds, reader)
 
     def take_text(self, text: str) -> None:
@@ -505,13 +509,13 @@ class Synthesis:
     def finish(self, result: object = None) -> None:
         """The backend is done; `result` is what it returned, None for a stream that is exhausted."""
         end = perf_counter()
-        stretch = None
+        stretch, known = None, True
         if self._promises is not None and result is not None:
             try:
                 stretch = self._promises.stretch(result)
-            except Exception as error:  # a card failed: the program learns of it from torch
-                report(error)
-        self._end(end, result=result, stretch=stretch)
+            except Exception:  # a card failed: the program learns of it from torch
+                known = False
+        self._end(end, result=result, stretch=stretch, known=known)
 
     def fail(self, error: BaseException) -> None:
         """The backend raised. A cancellation is an interruption, not an error."""
@@ -542,6 +546,7 @@ class Synthesis:
         interrupted: bool = False,
         collected: bool = False,
         stretch: Stretch | None = None,
+        known: bool = True,
     ) -> None:
         with _lock:
             if self.ended or self.start_time is None:
@@ -588,7 +593,7 @@ class Synthesis:
         if self._promises is None:
             self.settle(end, error, audio.duration, context)
             return
-        ending = _Ending(self, end, error, audio, context, stretch)
+        ending = _Ending(self, end, error, audio, context, stretch, known)
         if not ending.settle(give_up=collected):
             with _lock:
                 _unfinished.append(ending)
@@ -833,7 +838,7 @@ def _describe_gpu(attributes: Attributes, reading: GpuReading, result: object) -
 class _Ending:
     """A synthesis whose backend is done, and whose span ends as soon as the cards are done, too."""
 
-    __slots__ = ("_audio", "_context", "_end", "_error", "_stretch", "_synthesis")
+    __slots__ = ("_audio", "_context", "_end", "_error", "_known", "_stretch", "_synthesis")
 
     def __init__(
         self,
@@ -843,7 +848,9 @@ class _Ending:
         audio: Whole,
         context: Context | None,
         stretch: Stretch | None,
+        known: bool,
     ) -> None:
+        self._known = known
         self._synthesis = synthesis
         self._end = end
         self._error = error
@@ -853,7 +860,7 @@ class _Ending:
 
     def settle(self, give_up: bool = False) -> bool:
         """End the span; False where a card is still at work, unless that is given up on."""
-        synthesis, end, known = self._synthesis, self._end, True
+        synthesis, end, known = self._synthesis, self._end, self._known
         timeline = synthesis.timeline
         try:
             if self._stretch is not None:
@@ -871,11 +878,10 @@ class _Ending:
                     return False
                 else:
                     timeline.give_up()
-        except Exception as error:  # a card failed: the program learns of it from torch
+        except Exception:  # a card failed: the program learns of it from torch
             known = False
             if timeline is not None:
                 timeline.give_up()
-            report(error)
         synthesis.settle(end, self._error, self._audio.duration, self._context, known)
         return True
 
@@ -883,8 +889,7 @@ class _Ending:
 def _promises() -> Promises | None:
     try:
         return Promises.begin()
-    except Exception as error:
-        report(error)
+    except Exception:  # a card failed: the program learns of it from torch
         return None
 
 

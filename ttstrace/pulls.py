@@ -87,9 +87,8 @@ class Pulls(Guard):
     def _account_for_hold(timeline: Timeline, asked: float) -> None:
         try:
             timeline.ask(asked)
-        except Exception as error:  # a card failed: the program learns of it from torch
+        except Exception:  # a card failed: the program learns of it from torch
             timeline.give_up()
-            report(error)
 
     def _begin(self) -> float | None:
         synthesis = self.synthesis

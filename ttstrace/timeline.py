@@ -179,7 +179,7 @@ class Timeline:
         """Nobody will wait for the cards: when they were done is not known."""
         for asked, arrived, seconds, _ in self._unfinished:
             self.chunk(asked, arrived, seconds, self._reader)
-            self._unknown = True
+        self._unknown = True
         self._unfinished.clear()
         self.promises = None
 
