@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import random
 import shutil
 import struct
@@ -14,12 +15,19 @@ from pathlib import Path
 
 import pytest
 
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+
+def there(tool: str) -> bool:
+    """An encoder or decoder can be run. `TTSTRACE_TEST_ENCODERS=no` has none run: what they find out once about our
+    readers needs no second Python."""
+    return shutil.which(tool) is not None and os.environ.get("TTSTRACE_TEST_ENCODERS") != "no"
 
 
 def needs(*tools: str) -> pytest.MarkDecorator:
-    missing = [tool for tool in tools if shutil.which(tool) is None]
+    missing = [tool for tool in tools if not there(tool)]
     return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+
+
+needs_ffmpeg = needs("ffmpeg")
 
 
 @functools.lru_cache(maxsize=64)
@@ -42,6 +50,8 @@ def encode(
     header can be corrected afterwards, and `suffix` is the name of ffmpeg's muxer. Skips the test where this
     ffmpeg has no such encoder.
     """
+    if not there("ffmpeg"):
+        pytest.skip("needs ffmpeg")
     raw = ["ffmpeg", "-v", "error", "-f", "s16le", "-ar", str(rate), "-ac", str(channels), "-i", "-"]
     source = speechlike(round(seconds * rate), rate, channels)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,7 +115,7 @@ def test_without_ffmpeg_it_says_so(tmp_path: Path) -> None:
     assert done.stderr.startswith("ffmpeg and ffprobe not found")
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+@needs("ffmpeg")
 def test_a_kind_that_there_is_not() -> None:
     done = run("--only", "cassette")
     assert done.returncode == 2

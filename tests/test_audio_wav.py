@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import struct
 import subprocess
 import wave
@@ -182,7 +181,7 @@ def test_as_the_standard_library_writes_it() -> None:
     assert facts(read(target.getvalue()))[:4] == (500 / 44100, 44100, 2, "wav")
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+@needs("ffmpeg")
 @pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s24le", "pcm_f32le", "pcm_f64le", "pcm_mulaw", "pcm_alaw"])
 def test_as_ffmpeg_streams_it(codec: str) -> None:
     command = ["ffmpeg", "-v", "error", "-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "-"]
