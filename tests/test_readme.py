@@ -20,23 +20,43 @@ LINE = re.compile(
 )
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=["decorate", "instrument", "by-hand"])
-def test_scripts_run_as_they_stand(script: str, tmp_path: Path) -> None:
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TTSTRACE_"))}
     done = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=tmp_path,
+        cwd=folder,
         env={**environment, "TTSTRACE_CONSOLE": "1"},
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+TRACED = [script for script in SCRIPTS if "ttstrace.configure" in script]
+MEASURED = [script for script in SCRIPTS if "PerformanceMonitor" in script]
+
+
+@pytest.mark.parametrize("script", TRACED, ids=["decorate", "instrument", "by-hand"])
+def test_scripts_run_as_they_stand(script: str, tmp_path: Path) -> None:
+    done = run(script, tmp_path)
     (line,) = done.stderr.splitlines()
     assert LINE.match(line), line
     spans = [json.loads(each) for each in (tmp_path / "ttstrace.jsonl").read_text().splitlines()]
     assert len(spans) == 1
     assert "resourceMetrics" in (tmp_path / "ttstrace.metrics.jsonl").read_text()
+
+
+def test_a_block_is_measured_as_it_stands(tmp_path: Path) -> None:
+    pytest.importorskip("hibari")
+    (script,) = MEASURED
+    assert len(TRACED) + len(MEASURED) == len(SCRIPTS)
+    *lines, summary = run(script, tmp_path).stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert re.match(r"^\d\.\d{3} .+ \d+ MB$", line), line
+    assert summary.startswith("{'count': 2, 'mean': ")
 
 
 def test_example_lines_have_the_form_of_the_real_ones() -> None:
