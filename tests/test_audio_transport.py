@@ -72,8 +72,9 @@ def test_raw_samples_in_text(text: bytes, format: str | None) -> None:
 
 @pytest.mark.parametrize("text", [OPENAI, CARTESIA, ELEVENLABS, GEMINI, ESCAPED], ids=range(5))
 def test_split_at_every_byte(text: bytes) -> None:
+    text = text[:1500]
     whole = facts(read(text, format="pcm_24000"))
-    for first, second in splits(text, 7):
+    for first, second in splits(text):
         assert facts(read(first, second, format="pcm_24000")) == whole
 
 

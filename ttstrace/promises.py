@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ttstrace.audio import AUDIO_ATTRIBUTES
+from ttstrace.monitor.gpu import cuda_in_use
 
 _MOST_ITEMS: Final = 8
 """Values of a tuple, a list or a dict that are looked at for one on CUDA."""
@@ -51,13 +52,11 @@ class Promises:
     @classmethod
     def begin(cls) -> Promises | None:
         """Mark where the work begins, on every card in use; None where the process uses none."""
-        torch = sys.modules.get("torch")
-        if torch is None:
+        if "torch" not in sys.modules:
             return None
-        cuda = getattr(torch, "cuda", None)
-        # Asking whether CUDA is available, in place of initialized, can break it for a process forked later. While work
-        # is captured into a graph, to look at an event is an error.
-        if cuda is None or not cuda.is_initialized() or cuda.is_current_stream_capturing():
+        cuda = cuda_in_use()
+        # While work is captured into a graph, to look at an event is an error.
+        if cuda is None or cuda.is_current_stream_capturing():
             return None
         devices = [index for index in range(cuda.device_count()) if _is_in_use(cuda, index)]
         if not devices:
