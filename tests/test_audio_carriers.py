@@ -84,6 +84,61 @@ def test_a_tuple_that_holds_none_or_several() -> None:
     assert read(tuple([AUDIO] + [None] * 50), rate=RATE).duration is None  # no result, a collection
 
 
+def test_lengths_beside_what_is_no_audio() -> None:
+    """A spectrogram, its length, an alignment: what is there of one dimension is no audio for that."""
+    mel, alignment = np.zeros((1, 80, 100), np.float32), np.zeros((1, 100, 20), np.float32)
+    for value in ((mel, np.array([100]), alignment), (mel, np.array([100])), (np.array([100]), mel)):
+        assert read(value, rate=RATE).duration is None
+
+
+def test_lengths_beside_a_rate() -> None:
+    two = np.zeros((2, N), np.float32)
+    for value in ((two, RATE, [N, N // 2]), (RATE, two, np.array([N, N // 2])), (two, RATE, "text", [N, N // 2])):
+        found = batch(value, 2, rate=8000)
+        assert (found.duration, found.sample_rate, found.batch_size) == (pytest.approx(0.15), RATE, 2)
+    spectrogram = np.zeros((100, 9), np.float32)
+    assert read((AUDIO, RATE, spectrogram)).duration == 0.1  # f5-tts
+    assert read((two, RATE, [N, N // 2], [1, 2])).channels == 2  # which?
+
+
+def test_what_comes_between_chunks_and_holds_no_audio() -> None:
+    data = pcm16(tone(N))
+    audio = {"type": "audio", "data": data}
+    for event in (
+        {"type": "WordBoundary", "offset": 1_000_000, "duration": 5_000, "text": "hello"},  # edge-tts
+        {"type": "alignment", "words": ["a", "b"], "start": [0.0, 0.5], "final": None},
+        {"type": "done", "usage": {"characters": 5}, "url": "https://example.com/" + "a" * 80},
+        {"text": "가" * 100, "characters": list("hello") * 30},
+        {},
+        ("graphemes", "phonemes", None),  # kokoro, of a text without a sound
+        (),
+    ):
+        reader = AudioReader(format="pcm_24000")
+        assert [reader.feed(each) for each in (event, audio, event, audio)] == [0.0, 0.1, 0.0, 0.1]
+        assert (reader.duration, reader.size) == (0.2, 2 * len(data))
+        assert read(event, rate=RATE, format="pcm").duration is None
+    for unknown in (
+        {"type": "chunk", "payload": data},
+        {"chunk": {"payload": [data]}},
+        {"payload": base64.b64encode(data).decode()},
+        {"payload": "data:audio/wav;base64," + base64.b64encode(data).decode()},
+        {"payload": [0.0] * N},
+        {"payload": object()},
+        {"a": {"b": {"c": {"d": {"e": {"f": data}}}}}},
+        {str(at): at for at in range(10_000)},
+        (data, data),
+        Carrier(type="WordBoundary"),
+    ):
+        assert AudioReader(format="pcm_24000").feed(unknown) is None
+
+
+def test_figures_under_a_name_that_is_not_audio_s_own() -> None:
+    for value in ([1, 2, 3], [0.0] * N, AUDIO, array("f", AUDIO)):
+        assert read({"status": "ok", "data": value}, rate=RATE).duration is None
+        assert read({"data": value, "sample_rate": RATE}).duration == len(value) / RATE
+    assert read({"data": {"audio": AUDIO}}, rate=RATE).duration == 0.1
+
+
 def test_lists_of_arrays() -> None:
     assert read([AUDIO, AUDIO], rate=RATE).duration == 0.2
     assert facts(read([AUDIO, AUDIO.reshape(1, N)], rate=RATE))[:5] == (0.2, RATE, 1, "pcm_f32le", N * 8)

@@ -229,7 +229,7 @@ class Endless:
         Hostile(), Endless(), MagicMock(), MagicMock(spec=io.BytesIO), object(), "text", 17, 1.5, True, int,
         Foreign(Hostile(), Hostile()), Foreign((N,), Hostile()), Foreign(MagicMock(), MagicMock()), {1, 2},
         iter([]),
-        {"audio": Hostile()}, ((((b"",), RATE), RATE), RATE), io.StringIO("text"), {}, type("X", (),
+        {"audio": Hostile()}, ((((b"",), RATE), RATE), RATE), io.StringIO("text"), {"text": object()}, type("X", (),
         {"audio": 3})(),
     ],
     ids=map(str, range(19)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
@@ -84,27 +85,34 @@ def from_tuple(values: tuple[Any, ...]) -> Carried | None:
         first, second = values[0], values[1]
         rate = sample_rate_of(second)
         if rate is not None:
-            return Carried(first, rate)
+            return Carried(first, rate, lengths=_lengths_among(values[2:]))
         rate = sample_rate_of(first)
         if rate is not None:
-            return Carried(second, rate)
+            return Carried(second, rate, lengths=_lengths_among(values[2:]))
     if len(values) > _LARGEST_TUPLE:
         return None
     audios = [value for value in values if is_audio(value)]
-    if len(audios) > 1:
+    if len(audios) > 1 or sum(1 for value in values if getattr(value, "shape", None)) > 1:
         audios = [value for value in audios if not _are_figures(value)]
     if len(audios) != 1:
         return None
     audio = audios[0]
     others = [value for value in values if value is not audio]
     rates = [rate for rate in map(sample_rate_of, others) if rate is not None]
-    lengths = [value for value in others if items_of(value) is not None]
-    return Carried(audio, rates[0] if len(rates) == 1 else None, lengths=lengths[0] if len(lengths) == 1 else None)
+    return Carried(audio, rates[0] if len(rates) == 1 else None, lengths=_lengths_among(others))
+
+
+def _lengths_among(values: Sequence[Any]) -> object:
+    lengths = [value for value in values if items_of(value) is not None]
+    return lengths[0] if len(lengths) == 1 else None
 
 
 def from_mapping(values: Mapping[Any, Any]) -> Carried | None:
     """The audio among the values, or None where none has the name of one."""
-    return _named(values.get, AUDIO_ATTRIBUTES + GENERIC_ATTRIBUTES)
+    get = values.get
+    # Bytes and texts under a generic name can be looked at; numbers may be of anything.
+    generic = not any(map(_are_numbers, map(get, GENERIC_ATTRIBUTES))) or _first_rate(get) or _first_format(get)
+    return _named(get, AUDIO_ATTRIBUTES + GENERIC_ATTRIBUTES if generic else AUDIO_ATTRIBUTES)
 
 
 def from_attributes(value: object) -> Carried | None:
@@ -133,6 +141,30 @@ def is_audio(value: Any) -> bool:
     if isinstance(value, Mapping):
         return from_mapping(value) is not None
     return seekable.is_file_like(value) or from_attributes(value) is not None
+
+
+def is_without_audio(value: Any, depth: int = 0) -> bool:
+    """Nothing in it can be audio: an event of another kind, such as comes between chunks."""
+    if value is None or isinstance(value, (int, float)):
+        return True
+    if isinstance(value, str):
+        return not may_be_encoded(value)
+    if depth > _DEEPEST or not isinstance(value, (tuple, list, Mapping)) or len(value) > _LARGEST_EVENT:
+        return False
+    if isinstance(value, list) and len(value) >= _FEWEST and is_number(value[0]):
+        return False
+    values = value.values() if isinstance(value, Mapping) else value
+    return all(is_without_audio(each, depth + 1) for each in values)
+
+
+def may_be_encoded(text: str) -> bool:
+    """A text that may be base64, or a `data:` URI: no word is as long."""
+    return text.startswith("data:") or _ENCODED.match(text) is not None
+
+
+_ENCODED: Final = re.compile(r"[A-Za-z0-9+/_=-]{60}")
+_LARGEST_EVENT: Final = 1000
+_DEEPEST: Final = 4
 
 
 def items_of(lengths: Any) -> int | None:
@@ -199,6 +231,12 @@ def is_number(value: object) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0  # type: ignore[operator]
+
+
+def _are_numbers(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and is_number(value[0])
+    return isinstance(value, array) or getattr(value, "dtype", None) is not None
 
 
 def _are_figures(value: Any) -> bool:

@@ -345,10 +345,10 @@ class AudioReader:
         self.lose()
 
     def _carried(self, found: Carried | None, outer: Carried, depth: int) -> None:
-        if found is None:
-            self._lose_all()
-        else:
+        if found is not None:
             self._take(found.within(outer), depth + 1)
+        elif not carriers.is_without_audio(outer.audio):
+            self._lose_all()
 
     def _parts(self, values: Sequence[object], carried: Carried, depth: int) -> None:
         """Pieces of audio one after the other, or the items of a batch."""
