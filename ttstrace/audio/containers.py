@@ -38,7 +38,7 @@ class Unread:
 HEAD: Final = 12
 """Bytes that settle the format by themselves, at most."""
 
-_TEXT: Final = "text"  # server-sent events, JSON
+_TEXT: Final = "text"  # server-sent events, JSON, the page of an error
 
 SIGNATURES: Final = (
     ("wav", ((0, b"RIFF"), (8, b"WAVE"))),
@@ -54,7 +54,8 @@ SIGNATURES: Final = (
     ("mp4", ((4, b"styp"),)),
     ("mp3", ((0, b"ID3"),)),
     *((_TEXT, ((0, begin),)) for begin in (
-        b'data: {"', b'data:{"', b"event: ", b"event:", b"id: ", b"retry: ", b": ", b'{"', b"{\n", b"{ ", b'[{"',
+        b'data: {"', b"data:", b"event: ", b"event:", b"id: ", b"retry: ", b": ", b'{"', b"{\n", b"{\r", b"{ ",
+        b"[{", b'["', b"[\n", b"[\r", b"[ ", b"\n", b"\r\n", b"<",
     )),
 )  # fmt: skip
 """Format, and which bytes stand where in its first twelve."""
@@ -115,7 +116,8 @@ def _by_signature(head: Buffer, *, raw: bool) -> tuple[str | None, bool]:
     begin = bytes(head[:HEAD])
     undecided = not raw and begin == b"\xff"
     for name, marks in SIGNATURES:
-        certain = not raw or sum(len(mark) for _, mark in marks) >= _CERTAIN
+        length = sum(len(mark) for _, mark in marks)
+        certain = length >= _CERTAIN or (length > 1 and not raw)
         if not certain and (name != _TEXT or not _PRINTABLE.fullmatch(begin)):
             continue
         # What has not come yet may still be the mark.
