@@ -132,6 +132,17 @@ def test_what_comes_between_chunks_and_holds_no_audio() -> None:
         assert AudioReader(format="pcm_24000").feed(unknown) is None
 
 
+def test_no_bytes_of_a_format_and_a_rate_that_their_carrier_says() -> None:
+    for value in (
+        {"audio": b"", "format": "wav", "sample_rate": RATE},
+        Carrier(audio_data=b"", format="mp3", sample_rate=RATE),
+        {"audio": [b"", b""], "format": "pcm_24000"},
+    ):
+        assert facts(read(value, value))[:2] == (0.0, RATE)
+    assert read(Carrier(audio_data=b"", sample_rate=RATE)).duration is None
+    assert read(Carrier(audio_data=b"", format="mp3")).duration is None
+
+
 def test_figures_under_a_name_that_is_not_audio_s_own() -> None:
     for value in ([1, 2, 3], [0.0] * N, AUDIO, array("f", AUDIO)):
         assert read({"status": "ok", "data": value}, rate=RATE).duration is None
@@ -267,6 +278,20 @@ def test_base64_fields() -> None:
     # A text that was not named as audio is none, whatever it looks like.
     assert read(base64.b64encode(data).decode(), rate=RATE, format="pcm").duration is None
     assert read((base64.b64encode(data).decode(), RATE), format="pcm").duration is None
+
+
+def test_texts_that_only_look_like_base64() -> None:
+    data = pcm16(tone(N))
+    for word in (
+        "550e8400-e29b-41d4-a716-446655440000", "d41d8cd98f00b204e9800998ecf8427e", "a" * 40, "0" * 64,
+        "outputs/speech/sentence0001", "Donaudampfschifffahrt", "completed_successfully", data.hex(),
+    ):  # fmt: skip
+        for value in ({"audio": word}, Carrier(audio=word), {"data": {"audio": word}}):
+            assert read(value, rate=RATE, format="pcm").duration is None
+    # A header alone is enough, and so is anything after what was long enough.
+    texts = [base64.b64encode(part).decode() for part in (wav(data)[:44], wav(data)[44:-1], data[-1:])]
+    assert read(*({"audio": text} for text in texts)).duration == 0.1
+    assert read({"audio": "data:audio/pcm;rate=24000;base64,AAAA"}).duration == 1 / RATE
 
 
 def test_a_named_value_that_is_not_there() -> None:

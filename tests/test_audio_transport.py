@@ -109,8 +109,41 @@ def test_what_is_said_is_not_taken_for_audio() -> None:
     assert read(broken, rate=RATE, format="pcm").duration is None
 
 
+@pytest.mark.parametrize("format", ["pcm_24000", "pcm_f32le", "mp3", "wav", None])
+def test_errors_that_came_in_the_place_of_audio(format: str | None) -> None:
+    for text in (
+        b'{"error": {"message": "no quota left"}}',
+        b'{\r\n  "error": "no quota left"\r\n}',
+        b'\n{"error": "no quota left"}',
+        b'\r\n\r\n[{"error": "no quota left"}]',
+        b'[{\n  "error": {"code": 429}\n}]',
+        b'["no quota left"]',
+        b"<!DOCTYPE html>\n<html><title>502</title></html>",
+        b"<html>\r\n<head><title>502 Bad Gateway</title></head></html>",
+        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        b"data: [DONE]\n\n",
+        b"data:no quota left\n\n",
+    ):
+        for size in (1, 5, 100):
+            found = read(*pieces(text, size), rate=RATE, format=format)
+            assert (found.duration, found.readable) == (None, False)
+
+
+def test_the_answers_of_a_stream_in_one_list() -> None:
+    """Gemini's, without server-sent events."""
+    answers = b"[" + b",\r\n".join([GEMINI] * 3) + b"\n]\n"
+    for size in (1, 1000, len(answers)):
+        assert read(*pieces(answers, size), format="pcm").duration == pytest.approx(0.3)
+
+
+def test_hexadecimal_is_no_base64() -> None:
+    text = json.dumps({"data": {"audio": DATA.hex(), "status": 2}}).encode()
+    for size in (1, 100, len(text)):
+        assert read(*pieces(text, size), format="pcm_24000").duration is None
+
+
 def test_raw_samples_that_begin_like_text() -> None:
-    for begin in (b'{"', b": ", b"{ ", b"id: "):
+    for begin in (b'{"', b": ", b"{ ", b"id: ", b"<", b"\n", b"[", b"data:"):
         assert read(begin + bytes(4800 - len(begin)), rate=RATE, format="pcm").duration == 0.1
     for text in (b"data", b'data: {"'[:7], b'{"audio": "'):
         assert read(text, rate=RATE, format="pcm").duration == len(text) // 2 / RATE

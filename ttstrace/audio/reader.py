@@ -49,7 +49,7 @@ class AudioReader:
 
     __slots__ = (
         "_array_type", "_axis", "_blank", "_brought", "_bytes_type", "_chunks", "_declared", "_declared_rate", "_dtype",
-        "_earlier", "_fixed", "_frames", "_head", "_known", "_lost", "_ndim", "_pcm", "_rate", "_said",
+        "_earlier", "_encoded", "_fixed", "_frames", "_head", "_known", "_lost", "_ndim", "_pcm", "_rate", "_said",
         "_search", "_size", "_sized", "_stream", "_texts", "_transport", "_vague", "_wav", "_width",
         "batch_size", "channels", "format", "onset", "onset_chunk", "readable", "searching",
     )  # fmt: skip
@@ -78,6 +78,7 @@ class AudioReader:
         self._vague = False  # this chunk's seconds are not known
         self._texts = texts
         self._transport: Events | None = None  # the bytes are text that carries the audio
+        self._encoded = False  # texts that were named as audio are base64
         self._stream: Stream | None = None
         self._head = b""  # bytes that do not yet tell their format
         self._search: OnsetSearch | None = None
@@ -495,12 +496,12 @@ class AudioReader:
 
     def _text(self, text: str, carried: Carried) -> None:
         if text:
-            format, pieces = decode_text(text)
+            format, pieces = decode_text(text, self._encoded)
             self._declare(format)
-            self._unpack(pieces, carried)
+            self._encoded = self._unpack(pieces, carried)
 
-    def _unpack(self, pieces: Iterable[bytes], carried: Carried) -> None:
-        """Take audio that comes as text."""
+    def _unpack(self, pieces: Iterable[bytes], carried: Carried) -> bool:
+        """Take audio that comes as text; False where it is some other text."""
         try:
             for piece in pieces:
                 if piece:
@@ -508,10 +509,10 @@ class AudioReader:
                         self._declare(self._transport.format)
                     self.add_size(len(piece))
                     self._audio_bytes(piece, carried)
-            return
-        except ValueError:  # it is some other text
-            pass
-        self._lose_all()
+            return True
+        except ValueError:
+            self._lose_all()
+            return False
 
     def _declare(self, format: Format) -> None:
         """What a carrier says of its audio holds where the program says nothing."""
@@ -524,6 +525,8 @@ class AudioReader:
         size = len(data)
         if not size:
             self._empty()
+            if carried.rate is not None and not self._rate:
+                self._settle_rate(carried.rate)
         elif size > HEAD and type(data) is not memoryview:
             self._stream_bytes(memoryview(data), carried.rate, carried.channels)
         else:

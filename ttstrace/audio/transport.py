@@ -20,6 +20,10 @@ _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _SPACE: Final = b"\r\n"
 _BLOCK: Final = 4_096
 _SHORTEST: Final = 16
+_TELLING: Final = 60
+"""Characters of a text that is base64 for sure, if no hexadecimal digest: the shortest header of WAV, which few names
+are as long as."""
+_HEXADECIMAL: Final = re.compile(rb"[0-9a-f]{60}")
 _DATA_URI: Final = re.compile(r"data:([^,]{0,100}?);base64,")  # RFC 2397
 
 
@@ -63,17 +67,17 @@ class Base64:
         return a2b_base64(odd + b"=" * (4 - len(odd))) if len(odd) > 1 else b""
 
 
-def decode_text(text: str) -> tuple[Format, Iterator[bytes]]:
+def decode_text(text: str, trusted: bool) -> tuple[Format, Iterator[bytes]]:
     """What a base64 text, or a `data:` URI, says of its format, and its bytes in pieces; those raise ValueError
-    where it is no base64."""
+    where it is no base64. `trusted`: what stood in its place before was base64, too."""
     uri = _DATA_URI.match(text)
     begin = uri.end() if uri is not None else 0
-    return parse_format(uri[1]) if uri is not None else UNKNOWN, _decode(text, begin)
+    return parse_format(uri[1]) if uri is not None else UNKNOWN, _decode(text, begin, trusted or uri is not None)
 
 
-def _decode(text: str, begin: int) -> Iterator[bytes]:
-    if not begin and len(text) < _SHORTEST:
-        raise ValueError("a word, for all that one can tell")
+def _decode(text: str, begin: int, trusted: bool) -> Iterator[bytes]:
+    if not trusted and (len(text) < _TELLING or _HEXADECIMAL.match(text[:_TELLING].encode("ascii"))):
+        raise ValueError("a name, for all that one can tell")
     decoder = Base64()
     for at in range(begin, len(text), _BLOCK):
         yield decoder.decode(text[at : at + _BLOCK].encode("ascii"))
@@ -167,6 +171,10 @@ class Events:
             self._decoder, self._passing = None, False
 
     def _is_base64(self, probe: bytes) -> bool:
+        if _HEXADECIMAL.match(probe):
+            if self._sure:
+                raise ValueError("hexadecimal")
+            return False
         if probe.translate(None, _ALPHABET + b"-_" + _SPACE).strip(b"="):
             return False
         if self._sure:
