@@ -14,9 +14,9 @@ class Extent(NamedTuple):
 
 
 def is_file_like(value: object) -> bool:
-    """It has the methods of a binary file."""
+    """It has the methods of a binary file: those of soundfile's, which count samples, are fewer."""
     return not isinstance(value, io.TextIOBase) and all(
-        callable(getattr(value, name, None)) for name in ("seek", "tell", "seekable")
+        callable(getattr(value, name, None)) for name in ("seek", "tell", "seekable", "readable")
     )
 
 
