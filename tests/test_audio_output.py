@@ -258,3 +258,56 @@ def test_the_span_of_a_returned_path(spans: Spans, tmp_path: Path) -> None:
     assert spans.all()[-1].attributes["tts.audio.duration"] == 0.1  # type: ignore[index]
     cached("hello")
     assert "tts.audio.duration" not in spans.all()[-1].attributes  # type: ignore[operator]
+
+
+def test_the_audio_is_at_the_argument_whose_file_changed(spans: Spans, tmp_path: Path) -> None:
+    """The first of these names may be that of an input."""
+    reference = tmp_path / "reference.wav"
+    reference.write_bytes(wav(pcm16(tone(N * 7))))
+
+    @traced_synthesis
+    def clone(text: str, path: object, file: object = None, output_path: object = None, fp: object = None) -> object:
+        Path(str(output_path)).write_bytes(FILE)
+        return result
+
+    result: object = None
+    for each in (None, str(tmp_path / "out.wav"), {"seconds": 0.5}):
+        spans.clear()
+        result = each
+        clone("hello", reference, io.BytesIO(FILE), tmp_path / "out.wav", 3)
+        assert spans.attributes()["tts.audio.duration"] == 0.1
+    spans.clear()
+    clone("hello", tmp_path / "absent.wav", output_path=tmp_path / "out.wav")
+    assert spans.attributes()["tts.audio.duration"] == 0.1
+
+
+def test_a_file_like_of_samples() -> None:
+    """soundfile.SoundFile: its positions are frames, not bytes."""
+
+    class SoundFile:
+        def __init__(self) -> None:
+            self.frames = 0
+            self.position = 0
+
+        def seekable(self) -> bool:
+            return True
+
+        def tell(self) -> int:
+            return self.position
+
+        def seek(self, frames: int, whence: int = 0) -> int:
+            self.position = self.frames + frames if whence == io.SEEK_END else frames
+            return self.position
+
+        def read(self, frames: int = -1) -> list[float]:
+            raise RuntimeError("opened for writing")
+
+        def write(self, data: list[float]) -> None:
+            self.frames += len(data)
+            self.position = self.frames
+
+    file = SoundFile()
+    target = OutputFile(file)
+    file.write([0.0] * N)
+    assert written(target) is None
+    assert read(file).size is None

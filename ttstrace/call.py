@@ -377,11 +377,10 @@ class CallSynthesis(Synthesis):
         if target.options.output is not None:
             value = self._ask(target.options.output)
             return None if value is None else OutputFile(value)
-        for name in target._output_names:
-            value = target.argument(name, self._instance, self._args, self._kwargs)
-            if value is not _MISSING and value is not None:
-                return OutputFile(value)
-        return None
+        # The first of them may be an input: which of them changes is known only after the call.
+        given = [target.argument(name, self._instance, self._args, self._kwargs) for name in target._output_names]
+        given = [value for value in given if value is not _MISSING and value is not None]
+        return OutputFile(*given) if given else None
 
     # --- when there is audio ---
 

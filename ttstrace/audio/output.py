@@ -32,37 +32,45 @@ OUTPUT_ARGUMENTS: Final[tuple[str, ...]] = (
 
 
 class OutputFile:
-    """What a call writes to `target`: a path, a `wave.Wave_write`, or a seekable file-like.
+    """What a call writes to the first of `targets` that changes: a path, a `wave.Wave_write`, or a seekable file-like.
 
     Made before the call, it looks at what is there; `read` after the call looks at what changed. Nothing
-    raises, whatever the target is; nothing is created, and a file-like keeps its position. A path is opened
+    raises, whatever the targets are; nothing is created, and a file-like keeps its position. A path is opened
     only where it is a regular file that changed.
     """
 
-    def __init__(self, target: object) -> None:
-        self._target: _Path | _WaveWrite | _FileLike | None = None
-        try:
-            if isinstance(target, (str, bytes, os.PathLike)):
-                self._target = _Path(os.fspath(target))
-            elif _is_wave_write(target):
-                self._target = _WaveWrite(target)
-            elif seekable.is_file_like(target):
-                self._target = _FileLike(target)
-        except Exception:  # no target that can be looked at
-            pass
+    def __init__(self, *targets: object) -> None:
+        self._targets = [found for found in map(_looked_at, targets) if found is not None]
 
     def is_at(self, path: object) -> bool:
         """This is the file at that path."""
-        if not isinstance(self._target, _Path) or not isinstance(path, (str, os.PathLike)):
+        if not isinstance(path, (str, os.PathLike)):
             return False
-        return self._target.path == os.fspath(path)
+        return any(isinstance(target, _Path) and target.path == os.fspath(path) for target in self._targets)
 
     def read(self, reader: AudioReader) -> bool:
         """Feed what the call wrote into `reader`; False where nothing changed: it was an input, then."""
-        try:
-            return self._target is not None and self._target.read(reader)
-        except Exception:
-            return False
+        return any(_was_read(target, reader) for target in self._targets)
+
+
+def _looked_at(target: object) -> _Path | _WaveWrite | _FileLike | None:
+    try:
+        if isinstance(target, (str, bytes, os.PathLike)):
+            return _Path(os.fspath(target))
+        if _is_wave_write(target):
+            return _WaveWrite(target)
+        if seekable.is_file_like(target):
+            return _FileLike(target)
+    except Exception:  # no target that can be looked at
+        pass
+    return None
+
+
+def _was_read(target: _Path | _WaveWrite | _FileLike, reader: AudioReader) -> bool:
+    try:
+        return target.read(reader)
+    except Exception:
+        return False
 
 
 class ReturnedFile:
