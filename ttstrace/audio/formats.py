@@ -49,7 +49,7 @@ _MU_LAW: Final = re.compile("_(?:mulaw|ulaw|mu_law|u_law|pcmu|basic)_")
 _A_LAW: Final = re.compile("_(?:alaw|a_law|pcma)_")
 _SAMPLE: Final = re.compile("_(s|i|int|signed|u|uint|unsigned|f|float)_(8|16|24|32|64)_")
 _LINEAR: Final = re.compile("_(?:pcm|lpcm|linear|l_16)_")
-_BITS: Final = re.compile("_(8|16|24|32)_bits?_|_(?:pcm|lpcm|linear)_(8|16|24|32)_")
+_BITS: Final = re.compile("_(8|16|24|32)_bits?_|_(?:pcm|lpcm|linear)_(8|16|24|32)_(?!k_)")  # pcm-16k is a rate
 _BIG_ENDIAN: Final = re.compile("_(?:be|big)_")
 _CHANNELS: Final = re.compile("_channels_([1-8])_|_([1-8])_ch(?:annels?)?_")
 
@@ -94,7 +94,7 @@ def _name(text: str) -> str | None:
         bits = int(sample[2])
         if kind == "f" and bits < 16:
             return None
-    elif _LINEAR.search(text):
+    elif _LINEAR.search(text) and "_float_" not in text:  # of which nobody says how many bits
         said = _BITS.search(text)
         bits = int(said[1] or said[2]) if said else 16
         kind = "u" if bits == 8 else "s"
