@@ -429,3 +429,26 @@ def test_the_short_way_for_whole_arrays_says_what_the_reader_says(
         assert short == (reader.duration, reader.sample_rate, reader.channels, reader.format, reader.size)
     else:
         assert len(shape) != 1 or dtype in ("u1", "?", "c8", "O")
+
+
+@pytest.mark.parametrize("make", [lambda data: np.frombuffer(data, np.uint8), lambda data: array("B", data)])
+def test_octets_in_an_array_that_are_encoded(make: Any) -> None:
+    """Of a format whose first bytes are no long mark, too; what begins like none is samples."""
+    frames = (bytes([0xFF, 0xF3, 0x64, 0xC0]) + bytes(140)) * 10
+    assert facts(read(make(frames), rate=RATE))[:4] == (pytest.approx(0.24), RATE, 1, "mp3")
+    assert read(make(b'{"error": "no quota left"}'), rate=RATE).duration is None
+    for begin in (b"", b"\xff", b"<", b'{"', b"\xff\xff\xff\xff"):
+        samples = begin + bytes([128]) * (N - len(begin))
+        assert facts(read(make(samples), rate=RATE))[:4] == (0.1, RATE, 1, "pcm_u8")
+
+
+def test_a_buffer_is_let_go_of() -> None:
+    """Whoever keeps a view of the program's own buffer keeps it from being resized."""
+    frames = (bytes([0xFF, 0xF3, 0x64, 0xC0]) + bytes(140)) * 10
+    for data, format in ((wav(pcm16(tone(N))), None), (frames, None), (pcm16(tone(N)), "pcm"), (b'{"audio": "', None)):
+        for size in (7, 100, 1001):
+            reader = AudioReader(RATE, format)
+            for piece in pieces(data, size):
+                for buffer in (bytearray(piece), array("B", piece)):
+                    reader.feed(buffer)
+                    buffer.append(0)  # BufferError, where it is kept

@@ -11,6 +11,7 @@ from ttstrace.audio.au import Au
 from ttstrace.audio.flac import Flac
 from ttstrace.audio.formats import UNKNOWN, Format
 from ttstrace.audio.framed import DECLARED, Framed, looks_like_frame
+from ttstrace.audio.frames import header
 from ttstrace.audio.layouts import LAYOUTS
 from ttstrace.audio.mp4 import Mp4
 from ttstrace.audio.ogg import Ogg
@@ -99,10 +100,13 @@ def choose(head: Buffer, declared: Format = UNKNOWN, *, whole: bool = False) -> 
     return Unread(declared.name)
 
 
-def signature(head: Buffer) -> str | None:
-    """The format of bytes that begin with `head`, where its first bytes are long enough to be no accident."""
+_OCTETS: Final = Format("pcm_u8", None, None)
+
+
+def is_encoded(head: Buffer) -> bool:
+    """Octets that begin with `head` are no samples, by their first bytes."""
     found = _by_signature(head, raw=False)[0]
-    return None if found == _TEXT else found
+    return found not in (None, _TEXT) or header(bytes(head), 0) is not None or carries_text(head, _OCTETS)
 
 
 def carries_text(head: Buffer, declared: Format) -> bool:

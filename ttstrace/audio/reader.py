@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ttstrace.audio import arrays, carriers, seekable
 from ttstrace.audio.carriers import Carried
-from ttstrace.audio.containers import HEAD, carries_text, choose, signature
+from ttstrace.audio.containers import HEAD, carries_text, choose, is_encoded
 from ttstrace.audio.formats import UNKNOWN, Format, parse_format
 from ttstrace.audio.layouts import Layout, layout_of_code
 from ttstrace.audio.onset import OnsetSearch
@@ -435,7 +435,7 @@ class AudioReader:
         if self.format is not None:
             return False
         try:
-            return signature(memoryview(value)[:HEAD].tobytes()) is not None
+            return is_encoded(memoryview(value)[:HEAD].tobytes())
         except TypeError:  # not in the memory of this process
             return False
 
