@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -302,3 +303,27 @@ def test_a_value_error_of_a_stream_is_an_error(spans: Spans) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         list(speak("hello"))
     assert spans.attributes()[semconv.ERROR_TYPE] == "ValueError"
+
+
+def test_a_chunk_that_is_being_taken_when_another_thread_ends_it(spans: Spans) -> None:
+    inside, ended = threading.Event(), threading.Event()
+
+    class Slow:
+        sample_rate = 24000
+
+        @property
+        def audio(self) -> object:
+            inside.set()
+            ended.wait(0.2)
+            return CHUNK
+
+    found = synthesis(text="hello")
+    found.start()
+    receiver = threading.Thread(target=found.chunk, args=(Slow(),))
+    receiver.start()
+    assert inside.wait(10)
+    found.end()
+    ended.set()
+    receiver.join()
+    assert spans.attributes()[semconv.TTS_AUDIO_DURATION] == 0.1
+    assert spans.attributes()[semconv.TTS_STREAM_CHUNKS] == 1

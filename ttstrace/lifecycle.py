@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ttstrace.monitor.gpu.reading import GpuReading
 
 _STAGES_MAX: Final = 16
+_FEEDING_MAX: Final = 1.0  # seconds
 _SYNTHESIS: Final = create_key("ttstrace-synthesis")
 # The API's own key for the current span, learned through the API: both are then set by one copy of the context.
 _SPAN: Final = next(iter(set_span_in_context(trace.INVALID_SPAN, Context())))
@@ -548,10 +549,17 @@ class Synthesis:
         stretch: Stretch | None = None,
         known: bool = True,
     ) -> None:
-        with _lock:
-            if self.ended or self.start_time is None:
-                return
-            self.ended = True
+        feeding = self._feeding_lock
+        # What is being reported by another thread belongs to it; a thread that hangs there must not hang this one.
+        waited = feeding is not None and feeding.acquire(timeout=_FEEDING_MAX)
+        try:
+            with _lock:
+                if self.ended or self.start_time is None:
+                    return
+                self.ended = True
+        finally:
+            if waited:
+                feeding.release()  # type: ignore[union-attr]
         if self._generation != _generation:
             self.drop()
             return
