@@ -58,6 +58,7 @@ AUDIO_ATTRIBUTES: Final = (
 """Names of the audio, of an attribute or a key."""
 GENERIC_ATTRIBUTES: Final = ("data",)
 """Names that are the audio only where a rate or a format stands beside them."""
+ANY_ATTRIBUTES: Final = AUDIO_ATTRIBUTES + GENERIC_ATTRIBUTES
 RATE_ATTRIBUTES: Final = ("sample_rate", "sampling_rate", "sr")
 """Names of the sample rate."""
 CHANNEL_ATTRIBUTES: Final = ("sample_channels", "num_channels", "channels")
@@ -77,7 +78,7 @@ def from_tuple(values: tuple[Any, ...]) -> Carried | None:
 
     None where none of the values is audio, or more than one.
     """
-    if hasattr(values, "_fields"):
+    if type(values) is not tuple and hasattr(values, "_fields"):
         found = from_attributes(values)
         if found is not None:
             return found
@@ -110,9 +111,10 @@ def _lengths_among(values: Sequence[Any]) -> object:
 def from_mapping(values: Mapping[Any, Any]) -> Carried | None:
     """The audio among the values, or None where none has the name of one."""
     get = values.get
+    rate, format = _first_rate(get), _first_format(get)
     # Bytes and texts under a generic name can be looked at; numbers may be of anything.
-    generic = not any(map(_are_numbers, map(get, GENERIC_ATTRIBUTES))) or _first_rate(get) or _first_format(get)
-    return _named(get, AUDIO_ATTRIBUTES + GENERIC_ATTRIBUTES if generic else AUDIO_ATTRIBUTES)
+    generic = rate is not None or format is not None or not any(map(_are_numbers, map(get, GENERIC_ATTRIBUTES)))
+    return _named(get, ANY_ATTRIBUTES if generic else AUDIO_ATTRIBUTES, rate, format)
 
 
 def from_attributes(value: object) -> Carried | None:
@@ -120,10 +122,11 @@ def from_attributes(value: object) -> Carried | None:
 
     def get(name: str, default: object = None) -> Any:
         found = getattr(value, name, default)
-        return default if callable(found) else found
+        return default if found is not default and callable(found) else found
 
-    generic = _first_rate(get) is not None or _first_format(get) is not None
-    return _named(get, AUDIO_ATTRIBUTES + GENERIC_ATTRIBUTES if generic else AUDIO_ATTRIBUTES)
+    rate, format = _first_rate(get), _first_format(get)
+    generic = rate is not None or format is not None
+    return _named(get, ANY_ATTRIBUTES if generic else AUDIO_ATTRIBUTES, rate, format)
 
 
 def is_audio(value: Any) -> bool:
@@ -192,7 +195,7 @@ _LARGEST_BATCH: Final = 10_000
 _MISSING: Final = object()
 
 
-def _named(get: Any, names: Sequence[str]) -> Carried | None:
+def _named(get: Any, names: Sequence[str], rate: int | None, format: str | None) -> Carried | None:
     named = False
     audio = None
     for name in names:
@@ -206,22 +209,42 @@ def _named(get: Any, names: Sequence[str]) -> Carried | None:
         return None
     if isinstance(audio, str):
         audio = Text(audio)
-    channels = (get(name) for name in CHANNEL_ATTRIBUTES)
-    return Carried(
-        audio,
-        _first_rate(get),
-        next((value for value in channels if type(value) is int and 0 < value <= arrays.MOST_CHANNELS), None),
-        _first_format(get),
-        next((value for value in map(get, LENGTH_ATTRIBUTES) if value is not None), None),
-    )
+    return Carried(audio, rate, _first_channels(get), format, _first(get, LENGTH_ATTRIBUTES))
+
+
+# In loops: every chunk of a stream may be such a carrier.
+
+
+def _first(get: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        value = get(name)
+        if value is not None:
+            return value
+    return None
 
 
 def _first_rate(get: Any) -> int | None:
-    return next((rate for rate in (sample_rate_of(get(name)) for name in RATE_ATTRIBUTES) if rate is not None), None)
+    for name in RATE_ATTRIBUTES:
+        value = get(name)
+        if value is not None and (rate := sample_rate_of(value)) is not None:
+            return rate
+    return None
+
+
+def _first_channels(get: Any) -> int | None:
+    for name in CHANNEL_ATTRIBUTES:
+        value = get(name)
+        if type(value) is int and 0 < value <= arrays.MOST_CHANNELS:
+            return value
+    return None
 
 
 def _first_format(get: Any) -> str | None:
-    return next((value for value in map(get, FORMAT_ATTRIBUTES) if isinstance(value, str)), None)
+    for name in FORMAT_ATTRIBUTES:
+        value = get(name)
+        if isinstance(value, str):
+            return value
+    return None
 
 
 def is_number(value: object) -> bool:

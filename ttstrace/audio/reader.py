@@ -168,8 +168,12 @@ class AudioReader:
                 return frames / self._rate
         elif kind is tuple:
             pair: Any = chunk
-            if len(pair) == 2 and type(pair[0]) is self._array_type and type(pair[1]) is int and pair[1] == self._rate:
-                return self.feed(pair[0])
+            if len(pair) == 2:
+                first, second = pair
+                if type(first) is self._array_type and type(second) is int and second == self._rate:
+                    return self.feed(first)
+                if type(second) is self._array_type and type(first) is int and first == self._rate:
+                    return self.feed(second)
         return self._read(chunk)
 
     def finish(self) -> None:
@@ -347,7 +351,8 @@ class AudioReader:
 
     def _carried(self, found: Carried | None, outer: Carried, depth: int) -> None:
         if found is not None:
-            self._take(found.within(outer), depth + 1)
+            plain = depth == 0 and outer.texts is None
+            self._take(found if plain else found.within(outer), depth + 1)
         elif not carriers.is_without_audio(outer.audio):
             self._lose_all()
 
@@ -406,6 +411,8 @@ class AudioReader:
 
     def _is_batch(self, value: Any, dimensions: tuple[Any, ...], layout: Layout | None, carried: Carried) -> bool:
         """Take an array that holds one item per text, or per length that came with it."""
+        if carried.lengths is None and carried.texts is None:
+            return False
         told = carriers.items_of(carried.lengths)
         items = carried.texts if told is None else told
         shape = arrays.batch_of(dimensions, items) if items is not None else None
