@@ -518,8 +518,9 @@ class AudioReader:
                     self._audio_bytes(piece, carried)
             return True
         except ValueError:
-            self._lose_all()
-            return False
+            pass
+        self._lose_all()
+        return False
 
     def _declare(self, format: Format) -> None:
         """What a carrier says of its audio holds where the program says nothing."""
