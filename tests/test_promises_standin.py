@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Spans
+from conftest import Spans, set_meter_provider
 from standin_cuda import Card, StandIn, standin_cuda
 
 import ttstrace
@@ -374,4 +374,5 @@ def test_a_flush_waits_for_the_card(cuda: StandIn, spans: Spans, tmp_path: Path)
         assert not handle.force_flush(0.01)  # not everything was sent
     finally:
         handle.shutdown()
+        set_meter_provider(None)
     assert len(spans.all()) == 2
