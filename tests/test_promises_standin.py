@@ -35,12 +35,12 @@ def cuda() -> Iterator[StandIn]:
 def test_a_standin_tensor_goes_to_the_caller_at_once(cuda: StandIn, spans: Spans) -> None:
     @traced_synthesis(sample_rate=RATE)
     def speak(text: str) -> Any:
-        cuda.launch(0.2)
+        cuda.launch(1.0)
         return cuda.tensor(1, RATE)
 
     begun = time.perf_counter()
     tensor = speak("hello")
-    assert time.perf_counter() - begun < 0.1
+    assert time.perf_counter() - begun < 0.8  # the first call loads what reads the card
     assert tensor.shape == (1, RATE)
     assert spans.all() == []  # the card is still at it
     drain()
@@ -49,10 +49,10 @@ def test_a_standin_tensor_goes_to_the_caller_at_once(cuda: StandIn, spans: Spans
     drain()
     span = spans.one()
     attributes = spans.attributes()
-    assert attributes["tts.synthesis.duration"] == pytest.approx(0.2, abs=CLOSE)
-    assert attributes["tts.rtf"] == pytest.approx(0.2, abs=CLOSE)
+    assert attributes["tts.synthesis.duration"] == pytest.approx(1.0, abs=CLOSE)
+    assert attributes["tts.rtf"] == pytest.approx(1.0, abs=CLOSE)
     assert attributes["tts.audio.duration"] == 1.0
-    assert (span.end_time - span.start_time) / 1e9 == pytest.approx(0.2, abs=CLOSE)  # type: ignore[operator]
+    assert (span.end_time - span.start_time) / 1e9 == pytest.approx(1.0, abs=CLOSE)  # type: ignore[operator]
     assert cuda.synchronized == 0
 
 
