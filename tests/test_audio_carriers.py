@@ -71,6 +71,34 @@ def test_a_tuple_that_holds_one_audio(value: tuple[object, ...]) -> None:
     assert read(value, rate=RATE, format="pcm").duration == 0.1
 
 
+def test_pairs_chunk_by_chunk() -> None:
+    for swap in (False, True):
+        rates = (RATE, RATE, RATE, RATE * 2, RATE * 2, RATE, 8)
+        reader = AudioReader(onset=False)
+        seconds = [reader.feed((rate, AUDIO) if swap else (AUDIO, rate)) for rate in rates]
+        assert seconds[:6] == [0.1, 0.1, 0.1, 0.05, 0.05, 0.1]
+        assert (reader.duration, reader.sample_rate) == (pytest.approx(0.6), RATE)  # 8 is none: the last one holds
+
+
+def test_few_pieces_beside_figures() -> None:
+    for figures in (np.array([0.1, 0.2]), [0.1, 0.2]):
+        assert read(([AUDIO, AUDIO], figures), rate=RATE).duration == 0.2
+
+
+def test_attributes_that_are_methods_and_channels_that_are_none() -> None:
+    class Result:
+        samples = AUDIO
+
+        def audio(self) -> None: ...
+
+        def sample_rate(self) -> int:
+            return 8000
+
+    assert read(Result(), rate=RATE).duration == 0.1
+    for channels in (0, -1, 9, 1.0, "2", True, None):
+        assert facts(read({"audio": AUDIO, "channels": channels}, rate=RATE))[:3] == (0.1, RATE, 1)
+
+
 def test_a_rate_anywhere_in_a_tuple() -> None:
     assert read(("text", AUDIO, RATE)).duration == 0.1
     assert read((AUDIO, "text", RATE)).duration == 0.1
@@ -194,6 +222,38 @@ def test_as_many_parts_as_texts_are_a_batch() -> None:
     assert batch(np.zeros((2, N), np.float32), 3).channels == 2
     # A single text in a list.
     assert (batch(np.zeros((1, N)), 1).duration, batch(np.zeros((1, N)), 1).batch_size) == (0.1, 1)
+
+
+def test_a_batch_inside_something() -> None:
+    for value in (([AUDIO] * 3, RATE), (RATE, [AUDIO] * 3), {"audio": np.zeros((3, N), np.float32)}):
+        found = batch(value, 3)
+        assert (found.duration, found.channels, found.batch_size) == (pytest.approx(0.3), 1, 3)
+    # An item of a batch is none itself.
+    assert (batch([np.zeros((2, N))] * 2, 2).channels, batch([[AUDIO] * 2] * 2, 2).duration) == (2, pytest.approx(0.4))
+
+
+def test_a_stream_of_one_text_in_a_list_is_listened_to() -> None:
+    reader = AudioReader(RATE, texts=1)
+    for _ in range(2):
+        reader.feed(np.asarray([tone(N)], np.float32))
+    assert (reader.onset, reader.batch_size, reader.channels) == (0.0, 1, 1)
+
+
+def test_lengths_of_all_are_not_those_of_each() -> None:
+    stereo = np.zeros((2, N), np.float32)
+    assert facts(batch({"audio": [stereo] * 2, "lengths": [N, N // 2]}, None))[:3] == (0.2, RATE, 2)
+    # Nor is any longer than what holds it.
+    assert batch((stereo, [N * 2, N // 2]), None).duration == pytest.approx(0.15)
+
+
+def test_carriers_in_carriers() -> None:
+    """What is nearer to the audio holds."""
+    data = pcm16(tone(N))
+    inner = {"data": data, "sample_rate": RATE, "channels": 2, "format": "pcm_s16le"}
+    outer = {"audio": inner, "sample_rate": 8000, "channels": 1, "format": "pcm_f32le"}
+    assert facts(read(outer))[:4] == (0.05, RATE, 2, "pcm_s16le")
+    assert facts(read({**outer, "audio": {"data": data}}))[:4] == (N / 2 / 8000, 8000, 1, "pcm_f32le")
+    assert batch(({"waveform": np.zeros((3, N), np.float32)}, [N, N, N // 2]), None).duration == pytest.approx(0.25)
 
 
 LENGTHS = [N, N // 2, N // 4]

@@ -452,3 +452,14 @@ def test_a_buffer_is_let_go_of() -> None:
                 for buffer in (bytearray(piece), array("B", piece)):
                     reader.feed(buffer)
                     buffer.append(0)  # BufferError, where it is kept
+
+
+def test_the_channels_are_those_that_came_first() -> None:
+    assert read(np.zeros(N), np.zeros((2, N)), rate=RATE).channels == 1
+    assert read(wav(pcm16(tone(2 * N)), channels=2), wav(pcm16(tone(N)))).channels == 2
+
+
+def test_no_onset_is_looked_for_in_files() -> None:
+    """Their samples are passed over."""
+    found = read(io.BytesIO(pcm16(tone(N))), np.asarray(tone(N)), rate=RATE, format="pcm")
+    assert (found.duration, found.onset, found.readable) == (0.2, None, False)

@@ -397,7 +397,7 @@ class AudioReader:
             while len(value.shape) > 2:
                 value = value[0]
             # 64-bit integers have no full scale of their own: what is in them is told by how large they are.
-            full_scale = None if layout.floating or layout.code == "q" else layout.full_scale
+            full_scale = None if layout.floating else layout.full_scale
             middle = layout.middle
             self.listen(ArraySamples(value, frames, shape.axis, many, full_scale, middle), rate)
         else:
