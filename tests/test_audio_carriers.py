@@ -171,6 +171,14 @@ def test_no_bytes_of_a_format_and_a_rate_that_their_carrier_says() -> None:
     assert read(Carrier(audio_data=b"", format="mp3")).duration is None
 
 
+def test_the_rate_of_a_header_holds_against_its_carrier_s() -> None:
+    data = wav(pcm16(tone(N)))
+    frames = (bytes([0xFF, 0xF3, 0x64, 0xC0]) + bytes(140)) * 10
+    for parts in ([data[:1000], data[1000:2000], b"", data[2000:]], [frames[:700], b"", frames[700:]]):
+        found = read(*({"audio": part, "sample_rate": 8000} for part in parts), {"audio": b"", "sample_rate": 8000})
+        assert (found.duration, found.sample_rate) == (pytest.approx(0.1 if parts[0][:1] == b"R" else 0.24), RATE)
+
+
 def test_figures_under_a_name_that_is_not_audio_s_own() -> None:
     for value in ([1, 2, 3], [0.0] * N, AUDIO, array("f", AUDIO)):
         assert read({"status": "ok", "data": value}, rate=RATE).duration is None
@@ -329,6 +337,8 @@ def test_base64_fields() -> None:
         for value in ({"audio_base64": text}, Carrier(audio_base_64=text, alignment=None), {"audioContent": text}):
             assert facts(read(value, value, format="pcm_24000")) == (0.2, RATE, 1, "pcm_s16le", 4 * N, 0.0, True)
         assert read({"audio": encode(wav(data)).decode()}).duration == 0.1
+        unpadded = encode(data[:-2]).decode().rstrip("=\n")
+        assert read({"audio": unpadded}, format="pcm_24000").duration == (N - 1) / RATE
     assert read({"audio": "data:audio/L16;rate=24000;base64," + base64.b64encode(data).decode()}).duration == 0.1
     assert read({"audio": "data:audio/wav;base64," + base64.b64encode(wav(data)).decode()}).duration == 0.1
     assert read({"audio": "data:audio/basic;base64," + base64.b64encode(bytes(800)).decode()}).duration == 0.1

@@ -305,3 +305,28 @@ loaded = {name.partition('.')[0] for name in sys.modules}
 assert not loaded & {'numpy', 'torch', 'wave'}, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("decibel", [-41.5, -38.5])
+def test_the_threshold_in_every_form_of_stereo(decibel: float) -> None:
+    """The mean of the channels counts, not their sum; in pieces shorter than a window, too."""
+    level = 10 ** (decibel / 20) * math.sqrt(2)
+    mono = tone(RATE // 2, level=level)
+    interleaved = [value for value in mono for _ in range(2)]
+    whole = [round(value * 32767) for value in interleaved]
+    both = np.asarray([mono, mono], np.float32)
+    forms: list[object] = [
+        both,
+        both.T,
+        np.ascontiguousarray((both * 2**31).astype(np.int32)),
+        {"samples": interleaved, "sample_rate": RATE, "channels": 2},
+        {"samples": array("h", whole), "sample_rate": RATE, "channels": 2},
+        {"samples": np.asarray(interleaved), "sample_rate": RATE, "channels": 2},
+        {"data": array("h", whole).tobytes(), "format": "pcm", "sample_rate": RATE, "channels": 2},
+    ]
+    for form in forms:
+        assert (read(form, rate=RATE).onset is None) == (decibel < -40)
+    step = RATE // 1000
+    assert (read(*(both[:, at : at + step] for at in range(0, RATE // 2, step)), rate=RATE).onset is None) == (
+        decibel < -40
+    )

@@ -150,6 +150,31 @@ def test_a_file_like_written_from_where_it_stood() -> None:
     assert found.duration == 0.1
 
 
+def test_a_file_like_that_was_emptied_first() -> None:
+    file = io.BytesIO(bytes(100_000))
+    file.seek(1000)
+    target = OutputFile(file)
+    file.seek(0)
+    file.truncate()
+    file.write(FILE)
+    found = written(target)
+    assert found is not None
+    assert (found.duration, found.size) == (0.1, len(FILE))
+
+
+def test_a_file_like_that_does_not_say_where_it_went() -> None:
+    class Wrapper(io.BytesIO):  # as tempfile's was before Python 3.11
+        def seek(self, *args: int) -> None:  # type: ignore[override]
+            super().seek(*args)
+
+    file = Wrapper()
+    target = OutputFile(file)
+    file.write(FILE)
+    found = written(target)
+    assert found is not None
+    assert (found.duration, file.tell()) == (0.1, len(FILE))
+
+
 def test_a_file_like_that_was_read() -> None:
     file = io.BytesIO(FILE)
     target = OutputFile(file)

@@ -140,6 +140,14 @@ def test_hexadecimal_is_no_base64() -> None:
     text = json.dumps({"data": {"audio": DATA.hex(), "status": 2}}).encode()
     for size in (1, 100, len(text)):
         assert read(*pieces(text, size), format="pcm_24000").duration is None
+    assert read(text + sse({"audio": encoded(DATA)}), format="pcm_24000").duration is None
+
+
+def test_what_was_said_of_the_audio_first_holds() -> None:
+    said = {"mime_type": "audio/L16;rate=24000", "encoding": "base64", "format": "wav_8000"}
+    text = json.dumps({**said, "audio": base64.encodebytes(DATA).decode()}).encode()  # in lines
+    for size in (1, 100, len(text)):
+        assert facts(read(*pieces(text, size)))[:4] == (0.1, RATE, 1, "pcm_s16le")
 
 
 def test_raw_samples_that_begin_like_text() -> None:
@@ -170,7 +178,7 @@ def test_base64_split_anywhere() -> None:
             half = Base64()
             assert half.decode(text[:at].encode()) + half.decode(text[at:].encode()) + half.rest() == expected
     assert Base64().decode(b"QQ==QUJDRA==") == b"AABCD"
-    for text in ("Q=JD", "====", "QU JD", "QUJ*"):
+    for text in ("Q=JD", "QQ=JQUJD", "====", "QU JD", "QUJ*"):
         with pytest.raises(ValueError, match="base64"):
             Base64().decode(text.encode())
 
