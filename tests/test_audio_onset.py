@@ -330,3 +330,20 @@ def test_the_threshold_in_every_form_of_stereo(decibel: float) -> None:
     assert (read(*(both[:, at : at + step] for at in range(0, RATE // 2, step)), rate=RATE).onset is None) == (
         decibel < -40
     )
+
+
+@pytest.mark.parametrize("decibel", [-43.5, -37.0])
+@pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">i2", "u2", "i4", "u4", "f2", "f4", ">f8"])
+def test_the_threshold_at_the_full_scale_of_each_format(dtype: str, decibel: float) -> None:
+    level = 10 ** (decibel / 20) * math.sqrt(2)
+    kind = np.dtype(dtype)
+    scale = 1.0 if kind.kind == "f" else 2.0 ** (8 * kind.itemsize - 1)
+    middle = scale if kind.kind == "u" else 0.0
+    values = np.asarray(tone(RATE // 4, level=level)) * scale + middle
+    samples = (values if kind.kind == "f" else np.round(values)).astype(kind)
+    order = "" if kind.itemsize == 1 else "be" if dtype[0] == ">" else "le"
+    letter = "s" if kind.kind == "i" else kind.kind
+    name = f"pcm_{letter}{8 * kind.itemsize}{order}"
+    for found in (read(samples, rate=RATE), read(samples.tobytes(), rate=RATE, format=name)):
+        assert (found.format, found.readable) == (name, kind.str[1:] != "u4")
+        assert (found.onset is None) == (decibel < -40 or not found.readable)

@@ -454,6 +454,10 @@ def test_a_buffer_is_let_go_of() -> None:
                     buffer.append(0)  # BufferError, where it is kept
 
 
+def test_the_short_way_leaves_octets_to_the_reader() -> None:
+    assert whole_array(np.frombuffer(wav(pcm16(tone(N))), np.uint8), RATE) is None
+
+
 def test_the_channels_are_those_that_came_first() -> None:
     assert read(np.zeros(N), np.zeros((2, N)), rate=RATE).channels == 1
     assert read(wav(pcm16(tone(2 * N)), channels=2), wav(pcm16(tone(N)))).channels == 2
