@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from ttstrace.audio import arrays, seekable
 from ttstrace.audio.rate import sample_rate_of
+from ttstrace.audio.transport import TELLING
 
 
 class Carried(NamedTuple):
@@ -165,7 +166,7 @@ def may_be_encoded(text: str) -> bool:
     return text.startswith("data:") or _ENCODED.match(text) is not None
 
 
-_ENCODED: Final = re.compile(r"[A-Za-z0-9+/_=-]{60}")
+_ENCODED: Final = re.compile(rf"[A-Za-z0-9+/_=-]{{{TELLING}}}")
 _LARGEST_EVENT: Final = 1000
 _DEEPEST: Final = 4
 

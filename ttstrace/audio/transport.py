@@ -20,10 +20,10 @@ _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _SPACE: Final = b"\r\n"
 _BLOCK: Final = 4_096
 _SHORTEST: Final = 16
-_TELLING: Final = 60
+TELLING: Final = 60
 """Characters of a text that is base64 for sure, if no hexadecimal digest: the shortest header of WAV, which few names
 are as long as."""
-_HEXADECIMAL: Final = re.compile(rb"[0-9a-f]{60}")
+_HEXADECIMAL: Final = re.compile(rb"[0-9a-f]{%d}" % TELLING)
 _DATA_URI: Final = re.compile(r"data:([^,]{0,100}?);base64,")  # RFC 2397
 
 
@@ -76,7 +76,7 @@ def decode_text(text: str, trusted: bool) -> tuple[Format, Iterator[bytes]]:
 
 
 def _decode(text: str, begin: int, trusted: bool) -> Iterator[bytes]:
-    if not trusted and (len(text) < _TELLING or _HEXADECIMAL.match(text[:_TELLING].encode("ascii"))):
+    if not trusted and (len(text) < TELLING or _HEXADECIMAL.match(text[:TELLING].encode("ascii"))):
         raise ValueError("a name, for all that one can tell")
     decoder = Base64()
     for at in range(begin, len(text), _BLOCK):
@@ -118,7 +118,7 @@ class Events:
         """The audio in the next bytes, in pieces.
 
         Raises:
-            ValueError: a field began as base64 and went on as something else.
+            ValueError: a field began as base64 and went on as something else, or is in hexadecimal.
         """
         for begin in range(0, len(data), _BLOCK):
             text = self._tail + bytes(data[begin : begin + _BLOCK])
