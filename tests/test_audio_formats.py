@@ -22,6 +22,8 @@ from ttstrace.audio import parse_format, sample_rate_of
         ("pcm16", ("pcm_s16le", None, None)),
         ("pcm_16000", ("pcm_s16le", 16000, None)),
         ("pcm_24k", ("pcm_s16le", None, None)),
+        ("opus-24000bps", ("opus", None, None)),
+        ("f8", (None, None, None)),
         ("pcm-8k", ("pcm_s16le", None, None)),
         ("pcm_float", (None, None, None)),
         ("pcm_s16le", ("pcm_s16le", None, None)),

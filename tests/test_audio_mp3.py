@@ -333,3 +333,11 @@ def test_any_bytes_in_any_split(parts: list[bytes], data: st.DataObject) -> None
     format = data.draw(st.sampled_from([None, "mp3"]))
     size = data.draw(st.integers(1, 500))
     assert facts(read(*pieces(file, size), format=format)) == facts(read(file, format=format))
+
+
+def test_a_stream_that_is_cut_where_it_looks_like_text() -> None:
+    """A mark of one byte is no text for that; nor does a first byte alone tell what it is no part of."""
+    frames = (bytes([0xFF, 0xF3, 0x64, 0xC0]) + bytes(140)) * 10
+    for begin in (b"<", b"\n"):
+        assert read(begin + bytes(20) + frames, format="mp3").duration == pytest.approx(0.24)
+    assert read(frames[:1], frames[1:]).duration == pytest.approx(0.24)
