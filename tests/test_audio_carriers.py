@@ -295,6 +295,8 @@ def test_lengths_on_a_device_are_not_copied_from_it() -> None:
         reader = AudioReader(RATE)
         assert reader.feed(value) is None
         assert (reader.duration, reader.batch_size, reader.size) == (None, 3, 3 * N * 4)
+    alone = AudioReader(RATE)
+    assert alone.feed((OnDevice(1, N), OnDevice(1, dtype="int64"))) == 0.1  # there is nothing that it is padded to
 
 
 def test_tensors() -> None:

@@ -427,6 +427,8 @@ class AudioReader:
         if self.format is None:
             self.format = layout.name
         lengths = [shape.frames] * items if told is None else carriers.lengths_of(carried.lengths)
+        if lengths is None and items == 1:  # alone, it is not padded to another
+            lengths = [shape.frames]
         if lengths is None:  # padded, and how far is known to a device only
             self.lose()
         else:
