@@ -37,8 +37,10 @@ class Carried(NamedTuple):
         )
 
 
-class Text(str):
+class Text(NamedTuple):
     """Text that stands where audio is expected: base64 perhaps."""
+
+    text: str
 
 
 # piper's AudioChunk comes first: its other attributes are properties that compute and keep.

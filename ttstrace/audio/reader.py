@@ -318,7 +318,7 @@ class AudioReader:
             if depth == 0:
                 self._remember_bytes(type(value))
         elif isinstance(value, carriers.Text):
-            self._text(value, carried)
+            self._text(value.text, carried)
         elif isinstance(value, (str, int, float, type)) or depth > _DEEPEST:
             self._lose_all()
         elif isinstance(value, tuple):

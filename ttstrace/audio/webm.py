@@ -188,8 +188,8 @@ class Webm(Fields):
             self._begin_block(size, sink)
         elif name in _OPENED:
             if name in (_TRACK, _GROUP):
-                for other in _OF_TRACK if name == _TRACK else _OF_GROUP:
-                    self._told.pop(other, None)
+                for other in self._told.keys() & (_OF_TRACK if name == _TRACK else _OF_GROUP):
+                    del self._told[other]
                 self._group, self._group_end = name, self._at + size
         else:
             read = 0
