@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 from conftest import Spans, set_meter_provider
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from standin_cuda import Card, StandIn, standin_cuda
 
 import ttstrace
@@ -376,3 +378,56 @@ def test_a_flush_waits_for_the_card(cuda: StandIn, spans: Spans, tmp_path: Path)
         handle.shutdown()
         set_meter_provider(None)
     assert len(spans.all()) == 2
+
+
+def test_a_span_processor_that_raises_costs_no_other_its_end(
+    cuda: StandIn, spans: Spans, no_faults_of_ours: list[BaseException]
+) -> None:
+    ended: list[ReadableSpan] = []
+
+    class Raises(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            ended.append(span)
+            if len(ended) == 1:
+                raise RuntimeError("the program's own processor")
+
+    trace.get_tracer_provider().add_span_processor(Raises())  # type: ignore[attr-defined]
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.02)
+        return cuda.tensor(1, RATE)
+
+    for _ in range(3):
+        speak("hello")
+    time.sleep(0.08)
+    assert drain()
+    assert len(ended) == 3
+    assert [str(fault) for fault in no_faults_of_ours] == ["the program's own processor"]
+    no_faults_of_ours.clear()
+
+
+def test_what_interrupts_a_flush_costs_no_other_its_end(cuda: StandIn, spans: Spans) -> None:
+    """Ctrl-C while a span is exported."""
+    ended: list[ReadableSpan] = []
+
+    class Interrupted(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            ended.append(span)
+            if len(ended) == 1:
+                raise KeyboardInterrupt
+
+    trace.get_tracer_provider().add_span_processor(Interrupted())  # type: ignore[attr-defined]
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.02)
+        return cuda.tensor(1, RATE)
+
+    for _ in range(3):
+        speak("hello")
+    time.sleep(0.08)
+    with pytest.raises(KeyboardInterrupt):
+        drain()
+    assert drain()
+    assert len(ended) == 3

@@ -128,14 +128,17 @@ def _end_finished(wait: float) -> bool:
     """End the syntheses whose results the cards are done with by now."""
     deadline = perf_counter() + wait
     while True:
-        with _lock:
-            waiting = _unfinished[:]
-            _unfinished.clear()
-        still = [ending for ending in waiting if not ending.settle()]
-        with _lock:
-            _unfinished.extend(still)
-        if not still or perf_counter() >= deadline:
-            return not still
+        # One at a time, so that what interrupts this (Ctrl-C while a span is exported) costs none of the others.
+        for _ in range(len(_unfinished)):
+            with _lock:
+                if not _unfinished:  # another thread was faster
+                    break
+                ending = _unfinished.pop(0)
+            if not ending.settle():
+                with _lock:
+                    _unfinished.append(ending)
+        if not _unfinished or perf_counter() >= deadline:
+            return not _unfinished
         sleep(_POLL)
 
 
@@ -890,7 +893,10 @@ class _Ending:
             known = False
             if timeline is not None:
                 timeline.give_up()
-        synthesis.settle(end, self._error, self._audio.duration, self._context, known)
+        try:
+            synthesis.settle(end, self._error, self._audio.duration, self._context, known)
+        except Exception as fault:  # out of a span processor of the program's: others wait for their end
+            report(fault)
         return True
 
 
