@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -431,3 +432,61 @@ def test_what_interrupts_a_flush_costs_no_other_its_end(cuda: StandIn, spans: Sp
         drain()
     assert drain()
     assert len(ended) == 3
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"audio": lambda call: call.result}, {"attributes": {"n": lambda call: len(call.result.shape)}}]
+)
+def test_what_waits_for_a_card_keeps_nothing_of_the_program_alive(
+    cuda: StandIn, spans: Spans, options: dict[str, Any]
+) -> None:
+    class Model:
+        @traced_synthesis(sample_rate=RATE, **options)
+        def speak(self, text: str, reference: Any) -> Any:
+            cuda.launch(0.05)
+            return cuda.tensor(1, RATE)
+
+    class Reference:
+        pass
+
+    model, reference = Model(), Reference()
+    tensor = model.speak("hello", reference)
+    kept = [weakref.ref(each) for each in (model, reference, tensor)]
+    del model, reference, tensor
+    assert [each() for each in kept] == [None, None, None]
+    assert spans.all() == []
+    time.sleep(0.06)
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
+
+
+@pytest.mark.parametrize("options", [{}, {"audio": lambda call: call.chunk}])
+def test_a_stream_that_waits_for_a_card_keeps_no_chunk_alive(
+    cuda: StandIn, spans: Spans, options: dict[str, Any]
+) -> None:
+    @traced_synthesis(sample_rate=RATE, **options)
+    def speak(text: str) -> Iterator[Any]:
+        for _ in range(3):
+            cuda.launch(0.02)
+            yield cuda.tensor(RATE)
+
+    kept = [weakref.ref(chunk) for chunk in speak("hello")]
+    assert [each() for each in kept] == [None, None, None]
+    assert spans.all() == []
+
+
+def test_a_synthesis_that_waited_for_a_card_is_gone_with_its_span(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        kept.append(weakref.ref(ttstrace.synthesis.current()))
+        cuda.launch(0.02)
+        return cuda.tensor(RATE)
+
+    kept: list[weakref.ref[Any]] = []
+    gc.disable()
+    try:
+        speak("hello")
+        time.sleep(0.03)
+        assert len(spans.all()) == 1
+        assert kept[0]() is None
+    finally:
+        gc.enable()

@@ -446,6 +446,11 @@ class CallSynthesis(Synthesis):
     def is_played(self) -> bool:
         return bool(self._ask(self._target.options.plays))
 
+    def let_go(self) -> None:
+        super().let_go()
+        self._args, self._kwargs = (), {}
+        self._instance = self._call = None
+
 
 def _add(attributes: Attributes, name: str, answer: object) -> None:
     """Add what an option answered, where that can be read: a path or a mapping of the program's may fail at it."""

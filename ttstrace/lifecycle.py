@@ -331,6 +331,10 @@ class Synthesis:
         """Whether the backend plays the sound itself: then the time is playback's."""
         return False
 
+    def let_go(self) -> None:
+        """Keep nothing of the program's from here on: a card is still at work, and only times are to come."""
+        self._output = None
+
     # --- the program's side ---
 
     def chunk(self, audio: object) -> None:
@@ -599,13 +603,16 @@ class Synthesis:
                 _describe_gpu(self._attributes, gpu, result)
             if together:
                 self._attributes[semconv.TTS_CONCURRENCY_MAX] = together
+            if self.operation.plays and self.is_played():
+                known = False
         except Exception as fault:
             report(fault)
         if self._promises is None:
-            self.settle(end, error, audio.duration, context)
+            self.settle(end, error, audio.duration, context, known)
             return
         ending = _Ending(self, end, error, audio, context, stretch, known)
         if not ending.settle(give_up=collected):
+            self.let_go()
             with _lock:
                 _unfinished.append(ending)
 
@@ -678,7 +685,7 @@ class Synthesis:
         error: BaseException | None,
         seconds: float | None,
         context: Context | None,
-        known: bool = True,
+        known: bool,
     ) -> None:
         """End the span.
 
@@ -687,7 +694,8 @@ class Synthesis:
             error: what the backend raised.
             seconds: of audio.
             context: the span's.
-            known: whether `end` is when the backend was done; it is not where a card was given up on.
+            known: whether `end` is when the backend was done; it is not where a card was given up on, nor where the
+                backend played the sound.
         """
         span, used_instruments = self.span, self._instruments
         length = end - self.start_time  # type: ignore[operator]
@@ -698,7 +706,7 @@ class Synthesis:
             if self.timeline is not None:
                 reader = self.reader or AudioReader(onset=False)
                 duration = self._describe_timeline(attributes, self.timeline, reader, end)
-            if duration is not None and known and not (self.operation.plays and self.is_played()):
+            if duration is not None and known:
                 attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
                 if seconds and error is None:
                     attributes[semconv.TTS_RTF] = rtf = duration / seconds
