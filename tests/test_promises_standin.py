@@ -490,3 +490,71 @@ def test_a_synthesis_that_waited_for_a_card_is_gone_with_its_span(cuda: StandIn,
         assert kept[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("pulled", [1, 3])
+def test_times_of_an_abandoned_stream_are_unknown(cuda: StandIn, spans: Spans, pulled: int) -> None:
+    """Playback may have run dry, and the consumer may have held it: nobody was there to see."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[Any]:
+        while True:
+            cuda.launch(10)
+            yield cuda.tensor(RATE // 2)
+
+    stream = speak("hello")
+    for _ in range(pulled):
+        next(stream)
+        time.sleep(0.01)
+    del stream
+    gc.collect()
+    span = spans.attributes()
+    assert (span["tts.interrupted"], span["tts.stream.chunks"]) == (True, pulled)
+    assert span["tts.audio.duration"] == pulled / 2
+    times = ("tts.stream.continuous", "tts.stream.underrun", "tts.stream.hold", "tts.synthesis", "tts.rtf", "time_to")
+    assert [name for name in span if any(each in name for each in times)] == []
+    assert spans.one().events == ()
+
+
+def test_chunks_fed_by_hand_one_after_another(cuda: StandIn, spans: Spans) -> None:
+    with ttstrace.synthesis(text="hello", sample_rate=RATE) as fed:
+        for seconds in KERNELS:
+            cuda.launch(seconds)
+            fed.chunk(cuda.tensor(RATE // 2))
+    time.sleep(sum(KERNELS) + 0.02)
+    span = spans.attributes()
+    assert span["tts.synthesis.duration"] == pytest.approx(sum(KERNELS), abs=CLOSE)
+    assert span["gen_ai.response.time_to_first_chunk"] == pytest.approx(KERNELS[0], abs=CLOSE)
+    assert (span["tts.stream.chunks"], span["tts.stream.continuous"]) == (3, True)
+
+
+def test_chunks_fed_by_hand_that_run_dry(cuda: StandIn, spans: Spans) -> None:
+    with ttstrace.synthesis(text="hello", sample_rate=RATE) as fed:
+        for seconds in (0.05, 0.05, 0.4):
+            cuda.launch(seconds)
+            fed.chunk(cuda.tensor(RATE // 10))
+    time.sleep(0.52)
+    span = spans.attributes()
+    # Played from 0.05 on, there is audio until 0.25; the third chunk comes at 0.5.
+    assert span["tts.stream.underruns"] == 1
+    assert span["tts.stream.underrun.max"] == pytest.approx(0.25, abs=CLOSE)
+
+
+def test_playing_by_hand_takes_off_no_time_of_the_card(cuda: StandIn, spans: Spans) -> None:
+    """The program waits for the card inside the stage that it marked as no synthesis."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> None:
+        for _ in range(2):
+            cuda.launch(0.1)
+            chunk = cuda.tensor(RATE)
+            ttstrace.synthesis.current().chunk(chunk)
+            with ttstrace.stage("playback", synthesis=False):
+                chunk.cpu()
+                time.sleep(0.05)
+
+    speak("hello")
+    span = spans.attributes()
+    assert span["tts.synthesis.duration"] == pytest.approx(0.2, abs=2 * CLOSE)
+    assert span["tts.stream.hold.duration"] == pytest.approx(0.1, abs=2 * CLOSE)
+    assert span["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.1, abs=CLOSE)

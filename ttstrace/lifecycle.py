@@ -490,8 +490,10 @@ class Synthesis:
     def mark_hold(self, seconds: float) -> None:
         """Time inside the call that the program says is no synthesis."""
         timeline = self.follow()
-        timeline.hold += seconds
-        timeline.marked += seconds
+        try:
+            timeline.mark_hold(seconds, perf_counter())
+        except Exception:  # a card failed: the program learns of it from torch
+            timeline.give_up()
 
     def add_stage(self, name: str, seconds: float) -> None:
         """Time spent in a named part of the synthesis; of more than 16 names the rest is only counted."""
@@ -771,7 +773,7 @@ class Synthesis:
         if timeline.first_pull is None:
             timeline.end = end
         figures = timeline.settle(self._producer(timeline), reader)
-        if timeline.first_pull is not None or timeline.marked:
+        if (timeline.first_pull is not None or timeline.marked) and not timeline.unknown:
             attributes[semconv.TTS_STREAM_HOLD_DURATION] = timeline.hold
         if timeline.first_piece is not None:
             attributes[semconv.TTS_INPUT_WAIT_DURATION] = timeline.wait

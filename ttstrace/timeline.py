@@ -39,6 +39,8 @@ class Figures(NamedTuple):
 class _Unfinished(NamedTuple):
     """A chunk that a card is still at work on, or one that came after such a chunk."""
 
+    begun: float
+    """When the program began with it."""
     asked: float | None
     arrived: float
     seconds: float | None
@@ -50,12 +52,12 @@ class Timeline:
 
     __slots__ = (
         "_arrivals",
+        "_begun",
         "_done",
         "_onset_arrival",
         "_playback",
         "_reader",
         "_unfinished",
-        "_unknown",
         "arrival",
         "arrival_hold",
         "chunks",
@@ -70,6 +72,7 @@ class Timeline:
         "seconds_known",
         "start",
         "underruns",
+        "unknown",
         "wait",
         "wait_before_first",
     )
@@ -80,7 +83,7 @@ class Timeline:
         """End of the latest pull (before the first: of the call); what follows is the consumer's time."""
         self.hold = 0.0
         self.marked = 0.0
-        """The part of `hold` that the program itself marked as no synthesis."""
+        """Seconds that the program itself marked as no synthesis."""
         self.chunks = 0
         self.first: float | None = None
         self.first_hold = 0.0
@@ -99,8 +102,10 @@ class Timeline:
         self.promises: Promises | None = None
         """Marks around the work that each pull gives to a card, where the process uses one."""
         self._unfinished: list[_Unfinished] = []
+        self._begun = start  # the work that comes next
         self._done = start  # the cards, with what came last
-        self._unknown = False
+        self.unknown = False
+        """Nobody waited for the cards: nothing is known of times and holds."""
         self._playback = Playback()
         # The onset is confirmed by a later chunk than the one that holds it: arrivals are kept until then.
         self._arrivals: list[tuple[float, float]] | None = []
@@ -144,30 +149,42 @@ class Timeline:
             return
         if self.is_finished():
             self.hold += max(0.0, asked - self.end)
-        self.promises.mark()
+        self._mark(asked)
+
+    def mark_hold(self, seconds: float, now: float) -> None:
+        """The program marks the `seconds` until `now` as no synthesis; what a card was at work meanwhile was one."""
+        self.marked += seconds
+        if self.promises is not None:
+            seconds = min(seconds, max(0.0, now - self._done)) if self.is_finished() else 0.0
+        self.hold += seconds
+
+    def _mark(self, begun: float) -> None:
+        self.promises.mark()  # type: ignore[union-attr]
+        self._begun = begun
 
     def is_unpromised(
         self, asked: float | None, arrived: float, seconds: float | None, reader: AudioReader, chunk: object
     ) -> bool:
         """Whether a chunk is finished as it arrives. One that a card is still at work on arrives when that is done, and
         what comes after it not before: such chunks are accounted for then. See `chunk`."""
-        stretch = self.promises.stretch(chunk)  # type: ignore[union-attr]
+        begun, stretch = self._begun, self.promises.stretch(chunk)  # type: ignore[union-attr]
+        if asked is None:  # the work for the next one begins here
+            self._mark(arrived)
         if stretch is None and self.is_finished():
             return True
         self._reader = reader
-        self._unfinished.append(_Unfinished(asked, arrived, seconds, stretch))
+        self._unfinished.append(_Unfinished(begun, asked, arrived, seconds, stretch))
         return False
 
     def is_finished(self) -> bool:
         """Whether the cards are done with every chunk; accounts for those they are done with."""
         unfinished = self._unfinished
         while unfinished:
-            asked, arrived, seconds, stretch = unfinished[0]
+            begun, asked, arrived, seconds, stretch = unfinished[0]
             took = 0.0 if stretch is None else stretch.seconds()
             if took is None:
                 return False
             # Where the card had not come to the end of the work before, this work began when it did.
-            begun = self.start if asked is None else asked
             done = max(arrived, max(begun, self._done) + took)
             self._done = done
             self.end = max(self.end, done)
@@ -177,9 +194,9 @@ class Timeline:
 
     def give_up(self) -> None:
         """Nobody will wait for the cards: when they were done is not known."""
-        for asked, arrived, seconds, _ in self._unfinished:
+        for _, asked, arrived, seconds, _ in self._unfinished:
             self.chunk(asked, arrived, seconds, self._reader)
-        self._unknown = True
+        self.unknown = True
         self._unfinished.clear()
         self.promises = None
 
@@ -192,8 +209,9 @@ class Timeline:
 
     @property
     def playback(self) -> Playback | None:
-        """The account of underruns; None where it cannot be known (one chunk, or chunks of unknown seconds)."""
-        return self._playback if self.seconds_known and self.chunks > 1 else None
+        """The account of underruns; None where it cannot be known: one chunk, chunks of unknown seconds, or of unknown
+        times."""
+        return self._playback if self.seconds_known and self.chunks > 1 and not self.unknown else None
 
     def waited(self) -> bool:
         """Whether the first pull was spent waiting for work that is done elsewhere."""
@@ -210,7 +228,7 @@ class Timeline:
                 only where the producer is "pull".
             reader: what read the audio.
         """
-        if self._unknown:
+        if self.unknown:
             return Figures(None, None, None, None)
         if self._arrivals and reader.onset is not None:
             self._find_onset(reader)
