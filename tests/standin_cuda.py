@@ -85,6 +85,9 @@ class StandIn:
     synchronized: int = 0
     events: int = 0
     capturing: bool = False
+    captures_broken: int = 0
+    """Times that the current stream was asked for what it may not be while it captures."""
+    captured_events: int = 0
     process: int = field(default_factory=os.getpid)
     """The one that initialized CUDA: in a process forked from it, CUDA cannot be used."""
     forbidden: list[str] = field(default_factory=list)
@@ -154,10 +157,13 @@ def _module(standin: StandIn) -> Any:
             index = standin.current if stream is None else _index(standin, stream.device)
             card = standin.cards[index]
             card.context = True  # as on a real card, this makes one
+            if standin.capturing:  # a node of the graph: no event that can be asked
+                standin.captured_events += 1
             self.time = max(time.perf_counter(), card.busy_until)
 
         def query(self) -> bool:
             if standin.capturing:
+                standin.captures_broken += 1
                 raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
             return self.time is None or time.perf_counter() >= self.time
 

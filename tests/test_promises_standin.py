@@ -243,6 +243,56 @@ def test_no_context_on_a_card_that_is_not_used(spans: Spans) -> None:
         assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
 
 
+@pytest.mark.parametrize("seconds", [0.2, 0])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_card_that_comes_into_use_inside_the_first_call(spans: Spans, seconds: float, streamed: bool) -> None:
+    """The model is loaded there. What the card is still at work on has no marked begin: its time is unknown."""
+    with standin_cuda(initialized=False) as cuda:
+
+        def load_and_speak() -> Any:
+            cuda.allocate(1000)
+            cuda.launch(seconds)
+            return cuda.tensor(RATE)
+
+        @traced_synthesis(sample_rate=RATE)
+        def speak(text: str) -> Any:
+            return load_and_speak()
+
+        @traced_synthesis(sample_rate=RATE)
+        def stream(text: str) -> Iterator[Any]:
+            yield load_and_speak()
+
+        if streamed:
+            assert len(list(stream("hello"))) == 1
+        else:
+            assert speak("hello").shape == (RATE,)
+        time.sleep(seconds)
+        span = spans.attributes()
+        assert span["tts.audio.duration"] == 1.0
+        assert ("tts.synthesis.duration" in span) is (seconds == 0)
+        assert ("tts.rtf" in span) is (seconds == 0)
+        assert ("gen_ai.response.time_to_first_chunk" in span) is (streamed and seconds == 0)
+        speak("again")  # from now on it is marked
+        time.sleep(seconds)
+        assert spans.all()[-1].attributes["tts.synthesis.duration"] == pytest.approx(seconds, abs=CLOSE)  # type: ignore[index]
+
+
+def test_a_second_card_that_comes_into_use_inside_a_call(spans: Spans) -> None:
+    with standin_cuda(*(Card(uuid.UUID(int=number)) for number in range(2))) as cuda:
+        cuda.allocate(1000)
+
+        @traced_synthesis(sample_rate=RATE)
+        def speak(text: str) -> Any:
+            cuda.allocate(1000, device=1)
+            cuda.launch(0.05, device=1)
+            return cuda.tensor(RATE, device=1)
+
+        for known in (False, True):
+            speak("hello")
+            time.sleep(0.06)
+            assert ("tts.synthesis.duration" in spans.all()[-1].attributes) is known  # type: ignore[operator]
+
+
 def test_cuda_that_is_not_initialized_is_left_alone(spans: Spans) -> None:
     with standin_cuda(initialized=False) as cuda:
 
@@ -265,6 +315,43 @@ def test_no_event_while_a_graph_is_captured(cuda: StandIn, spans: Spans) -> None
     speak("hello")
     assert cuda.events == 0
     assert "tts.audio.duration" in spans.attributes()
+
+
+def test_a_graph_is_captured_while_a_synthesis_waits(cuda: StandIn, spans: Spans) -> None:
+    """To ask an event then breaks the program's capture."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str, seconds: float) -> Any:
+        cuda.launch(seconds)
+        return cuda.tensor(1, RATE)
+
+    speak("waits", 0.05)
+    cuda.capturing = True
+    speak("captured", 0)
+    time.sleep(0.06)
+    drain()
+    cuda.capturing = False
+    assert (cuda.captures_broken, cuda.captured_events) == (0, 0)
+    durations = sorted(span.attributes["tts.synthesis.duration"] for span in spans.all())  # type: ignore[index]
+    assert durations == [pytest.approx(0, abs=CLOSE), pytest.approx(0.05, abs=CLOSE)]
+
+
+def test_a_graph_is_captured_in_the_midst_of_a_stream(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[Any]:
+        for capturing in (False, True, False):
+            cuda.capturing = capturing
+            cuda.launch(0 if capturing else 0.05)
+            yield cuda.tensor(RATE)
+
+    for chunk in speak("hello"):
+        assert chunk.shape == (RATE,)
+        cuda.capturing = False
+    time.sleep(0.12)
+    assert (cuda.captures_broken, cuda.captured_events) == (0, 0)
+    span = spans.attributes()
+    assert span["tts.synthesis.duration"] == pytest.approx(0.1, abs=CLOSE)
+    assert span["tts.stream.chunks"] == 3
 
 
 @pytest.mark.parametrize("broken", ["Event", "current_stream", "device_count", "memory_stats_as_nested_dict"])

@@ -427,7 +427,7 @@ class Synthesis:
                     self._gpu = open_gpu_window()
                 self._window = open_window()
                 if not operation.remote:
-                    self._promises = _promises()
+                    self._promises = _promises(marked=True)
         except BaseException:
             self.start_time = perf_counter()
             self._end(self.start_time, interrupted=True, collected=True)
@@ -469,6 +469,9 @@ class Synthesis:
         reader, timeline = self.reader, self.timeline
         if reader is None:
             self.streamed = True
+            self._find_promises()
+            if timeline is not None:
+                timeline.promises = self._promises
             reader = self.reader = AudioReader(*self.declared_format(chunk), texts=self.texts)
         seconds = reader.feed(self.pick_audio(chunk) if self.operation.picks else chunk)
         if timeline is None:
@@ -477,9 +480,14 @@ class Synthesis:
             try:
                 if not timeline.is_unpromised(asked, arrived, seconds, reader, chunk):
                     return
-            except Exception:  # a card failed: the program learns of it from torch
+            except Exception:  # unmarked work, or a card failed: the program learns of that from torch
                 timeline.give_up()
         timeline.chunk(asked, arrived, seconds, reader)
+
+    def _find_promises(self) -> None:
+        """A card may have come into use only since the start: the first call loads the model."""
+        if self._promises is None and self._window is not None and not self.operation.remote:
+            self._promises = _promises(marked=False)
 
     def take_text(self, text: str) -> None:
         """Count a text, or a further piece of it."""
@@ -520,11 +528,13 @@ class Synthesis:
         """The backend is done; `result` is what it returned, None for a stream that is exhausted."""
         end = perf_counter()
         stretch, known = None, True
-        if self._promises is not None and result is not None:
-            try:
-                stretch = self._promises.stretch(result)
-            except Exception:  # a card failed: the program learns of it from torch
-                known = False
+        if result is not None:
+            self._find_promises()
+            if self._promises is not None:
+                try:
+                    stretch = self._promises.stretch(result)
+                except Exception:  # unmarked work, or a card failed: the program learns of that from torch
+                    known = False
         self._end(end, result=result, stretch=stretch, known=known)
 
     def fail(self, error: BaseException) -> None:
@@ -910,9 +920,12 @@ class _Ending:
         return True
 
 
-def _promises() -> Promises | None:
+def _promises(marked: bool) -> Promises | None:
     try:
-        return Promises.begin()
+        promises = Promises.find()
+        if promises is not None and marked:
+            promises.mark()
+        return promises
     except Exception:  # a card failed: the program learns of it from torch
         return None
 

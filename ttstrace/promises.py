@@ -24,19 +24,23 @@ _DEEPEST: Final = 2
 class Stretch:
     """Work between two events of one card's queue."""
 
-    __slots__ = ("_begin", "_end")
+    __slots__ = ("_begin", "_cuda", "_end")
 
-    def __init__(self, begin: Any, end: Any) -> None:
+    def __init__(self, cuda: Any, begin: Any, end: Any) -> None:
+        self._cuda = cuda
         self._begin = begin
         self._end = end
 
     def seconds(self) -> float | None:
-        """How long it took; None while the card is still at it.
+        """How long it took; None while the card is still at it, or may not be asked: while the program captures a
+        graph here, to look at an event would break the capture.
 
         Raises:
             Exception: the card failed; the program learns of it at its own next use of the card.
         """
-        return self._begin.elapsed_time(self._end) / 1000 if self._end.query() else None
+        if self._cuda.is_current_stream_capturing() or not self._end.query():
+            return None
+        return float(self._begin.elapsed_time(self._end)) / 1000
 
 
 class Promises:
@@ -50,8 +54,8 @@ class Promises:
         self._begins: dict[int, Any] = {}
 
     @classmethod
-    def begin(cls) -> Promises | None:
-        """Mark where the work begins, on every card in use; None where the process uses none."""
+    def find(cls) -> Promises | None:
+        """For every card in use, with no begin marked; None where the process uses none."""
         if "torch" not in sys.modules:
             return None
         cuda = cuda_in_use()
@@ -59,24 +63,25 @@ class Promises:
         if cuda is None or cuda.is_current_stream_capturing():
             return None
         devices = [index for index in range(cuda.device_count()) if _is_in_use(cuda, index)]
-        if not devices:
-            return None
-        promises = cls(cuda, devices)
-        promises.mark()
-        return promises
+        return cls(cuda, devices) if devices else None
 
     def mark(self) -> None:
-        """What comes now is a new piece of work."""
-        self._begins = {index: self._event(index) for index in self._devices}
+        """What comes now is a new piece of work; one that is captured into a graph is not timed."""
+        capturing = self._cuda.is_current_stream_capturing()
+        self._begins = {} if capturing else {index: self._event(index) for index in self._devices}
 
     def stretch(self, result: object) -> Stretch | None:
-        """The work that `result` still waits for; None where it is finished, or not on one of these cards."""
+        """The work that `result` still waits for; None where it is finished, or not on a card.
+
+        Raises:
+            LookupError: it waits for work whose begin was not marked, as the card came into use only meanwhile.
+            Exception: the card failed.
+        """
         index = cuda_device_of(result)
-        begin = None if index is None else self._begins.get(index)
-        if begin is None or self._cuda.is_current_stream_capturing():
+        if index is None or self._cuda.is_current_stream_capturing():
             return None
         end = self._event(index)
-        return None if end.query() else Stretch(begin, end)
+        return None if end.query() else Stretch(self._cuda, self._begins[index], end)
 
     def _event(self, index: int | None) -> Any:
         event = self._cuda.Event(enable_timing=True)
