@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Spans, set_meter_provider
 from opentelemetry import trace
@@ -645,3 +646,75 @@ def test_playing_by_hand_takes_off_no_time_of_the_card(cuda: StandIn, spans: Spa
     assert span["tts.synthesis.duration"] == pytest.approx(0.2, abs=2 * CLOSE)
     assert span["tts.stream.hold.duration"] == pytest.approx(0.1, abs=2 * CLOSE)
     assert span["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.1, abs=CLOSE)
+
+
+class Answer:
+    def __init__(self, latest: Any) -> None:
+        self.latest = latest
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_audio_that_an_option_picks_is_what_is_waited_for(cuda: StandIn, spans: Spans, streamed: bool) -> None:
+    @traced_synthesis(sample_rate=RATE, audio=lambda call: call.result.latest)
+    def speak(text: str) -> Any:
+        cuda.launch(0.05)
+        return Answer(cuda.tensor(RATE))
+
+    @traced_synthesis(sample_rate=RATE, audio=lambda call: call.chunk.latest)
+    def stream(text: str) -> Iterator[Any]:
+        cuda.launch(0.05)
+        yield Answer(cuda.tensor(RATE))
+
+    if streamed:
+        list(stream("hello"))
+    else:
+        speak("hello")
+    time.sleep(0.06)
+    span = spans.attributes()
+    assert span["tts.audio.duration"] == 1.0
+    assert span["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
+
+
+@pytest.mark.parametrize("key", ["audio", "wav"])
+def test_what_comes_beside_audio_in_the_host_is_not_waited_for(cuda: StandIn, spans: Spans, key: str) -> None:
+    """A model's latents stay on the card, where work goes on."""
+    speech = np.full(RATE // 2, 0.5, np.float32)
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.1)
+        return {"latents": cuda.tensor(3, 3), key: speech}
+
+    @traced_synthesis(sample_rate=RATE)
+    def stream(text: str) -> Iterator[Any]:
+        for _ in range(2):
+            cuda.launch(0.1)
+            yield speech, RATE, cuda.tensor(3, 3)
+
+    speak("hello")
+    assert len(list(stream("hello"))) == 2
+    found = [dict(span.attributes or {}) for span in spans.all()]
+    assert [span["tts.synthesis.duration"] for span in found] == [pytest.approx(0, abs=CLOSE)] * 2
+    assert found[1]["tts.time_to_first_audio"] == pytest.approx(0, abs=CLOSE)
+
+
+def test_chunks_on_a_card_and_in_the_host_by_turns(cuda: StandIn, spans: Spans) -> None:
+    """What comes after an unfinished chunk is heard after it."""
+    speech = np.full(RATE // 10, 0.5, np.float32)
+
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[Any]:
+        for number in range(4):
+            if number % 2:
+                yield speech
+            else:
+                cuda.launch(0.15)
+                yield cuda.tensor(RATE // 10)
+
+    assert len(list(speak("hello"))) == 4
+    time.sleep(0.32)
+    span = spans.attributes()
+    assert span["tts.synthesis.duration"] == pytest.approx(0.3, abs=CLOSE)
+    assert span["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.15, abs=CLOSE)
+    # Two chunks at 0.15 are played until 0.35; the other two come at 0.3.
+    assert (span["tts.stream.chunks"], span["tts.stream.continuous"]) == (4, True)

@@ -426,6 +426,11 @@ class CallSynthesis(Synthesis):
 
     # --- when the backend is done ---
 
+    def finish(self, result: object = None) -> None:
+        if result is not None and self._target.picks and not self.ended:
+            self.call.result = result
+        super().finish(result)
+
     def describe_result(self, attributes: Attributes, result: object) -> None:
         target = self._target
         device = target.options.device

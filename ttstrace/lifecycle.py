@@ -473,12 +473,13 @@ class Synthesis:
             if timeline is not None:
                 timeline.promises = self._promises
             reader = self.reader = AudioReader(*self.declared_format(chunk), texts=self.texts)
-        seconds = reader.feed(self.pick_audio(chunk) if self.operation.picks else chunk)
+        audio = self.pick_audio(chunk) if self.operation.picks else chunk
+        seconds = reader.feed(audio)
         if timeline is None:
             timeline = self.follow()
         if timeline.promises is not None:
             try:
-                if not timeline.is_unpromised(asked, arrived, seconds, reader, chunk):
+                if not timeline.is_unpromised(asked, arrived, seconds, reader, audio):
                     return
             except Exception:  # unmarked work, or a card failed: the program learns of that from torch
                 timeline.give_up()
@@ -532,7 +533,7 @@ class Synthesis:
             self._find_promises()
             if self._promises is not None:
                 try:
-                    stretch = self._promises.stretch(result)
+                    stretch = self._promises.stretch(self.pick_audio(result) if self.operation.picks else result)
                 except Exception:  # unmarked work, or a card failed: the program learns of that from torch
                     known = False
         self._end(end, result=result, stretch=stretch, known=known)

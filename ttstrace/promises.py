@@ -94,19 +94,30 @@ def _is_in_use(cuda: Any, index: int) -> bool:
     return bool(cuda.memory_stats_as_nested_dict(index)["reserved_bytes"]["all"]["current"])
 
 
-def cuda_device_of(value: Any, depth: int = 0) -> int | None:
-    """The index of the card that a tensor, or the first one among some values, is on; None where there is none."""
+def cuda_device_of(value: Any) -> int | None:
+    """The index of the card that audio is on; None where it is on none.
+
+    Of a tuple, a list, a dict or an object with an attribute named as audio is, the first array there decides.
+    """
+    device: Any = getattr(_array_in(value, 0), "device", None)
+    if getattr(device, "type", None) != "cuda":
+        return None
+    return device.index if isinstance(device.index, int) else None
+
+
+def _array_in(value: Any, depth: int) -> Any:
+    """The first array in a value; None where there is none."""
     if value is None or isinstance(value, (str, bytes, bytearray, int, float)):
         return None
-    device: Any = getattr(value, "device", None)
-    if getattr(device, "type", None) == "cuda":
-        return device.index if isinstance(device.index, int) else None
-    if depth == _DEEPEST or getattr(value, "dtype", None) is not None:
+    if getattr(value, "dtype", None) is not None:
+        return value
+    if depth == _DEEPEST:
         return None
     if isinstance(value, (tuple, list)):
         inside = islice(value, _MOST_ITEMS)
     elif isinstance(value, Mapping):
-        inside = islice(value.values(), _MOST_ITEMS)
+        named = [value[name] for name in AUDIO_ATTRIBUTES if name in value]
+        inside = iter(named) if named else islice(value.values(), _MOST_ITEMS)
     else:
         inside = (getattr(value, name, None) for name in AUDIO_ATTRIBUTES)  # type: ignore[assignment]
-    return next((index for each in inside if (index := cuda_device_of(each, depth + 1)) is not None), None)
+    return next((array for each in inside if (array := _array_in(each, depth + 1)) is not None), None)

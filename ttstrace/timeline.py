@@ -163,11 +163,11 @@ class Timeline:
         self._begun = begun
 
     def is_unpromised(
-        self, asked: float | None, arrived: float, seconds: float | None, reader: AudioReader, chunk: object
+        self, asked: float | None, arrived: float, seconds: float | None, reader: AudioReader, audio: object
     ) -> bool:
         """Whether a chunk is finished as it arrives. One that a card is still at work on arrives when that is done, and
         what comes after it not before: such chunks are accounted for then. See `chunk`."""
-        begun, stretch = self._begun, self.promises.stretch(chunk)  # type: ignore[union-attr]
+        begun, stretch = self._begun, self.promises.stretch(audio)  # type: ignore[union-attr]
         if asked is None:  # the work for the next one begins here
             self._mark(arrived)
         if stretch is None and self.is_finished():
