@@ -9,7 +9,7 @@ that the process does not use.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -113,11 +113,12 @@ def _array_in(value: Any, depth: int) -> Any:
         return value
     if depth == _DEEPEST:
         return None
+    inside: Iterable[Any]
     if isinstance(value, (tuple, list)):
         inside = islice(value, _MOST_ITEMS)
     elif isinstance(value, Mapping):
         named = [value[name] for name in AUDIO_ATTRIBUTES if name in value]
-        inside = iter(named) if named else islice(value.values(), _MOST_ITEMS)
+        inside = named or islice(value.values(), _MOST_ITEMS)
     else:
-        inside = (getattr(value, name, None) for name in AUDIO_ATTRIBUTES)  # type: ignore[assignment]
+        inside = (getattr(value, name, None) for name in AUDIO_ATTRIBUTES)
     return next((array for each in inside if (array := _array_in(each, depth + 1)) is not None), None)
