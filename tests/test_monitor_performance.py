@@ -229,3 +229,21 @@ def test_only_numbers_that_are_there_are_summarized() -> None:
     assert found["rtf"]["count"] == 1
     assert list(found["rtf"]) == ["count", "mean", "median", "p95", "p99", "min", "max"]
     assert summarize([]) == {}
+
+
+def test_what_is_no_finite_number_is_passed_over() -> None:
+    found = summarize([{"rtf": value} for value in (math.inf, -math.inf, math.nan, 1.0, 3.0)])["rtf"]
+    assert (found["count"], found["mean"], found["p99"], found["max"]) == (2, 2.0, pytest.approx(2.98), 3.0)
+    assert summarize([{"rtf": math.inf}]) == summarize([{}]) == summarize([]) == {}
+
+
+def test_a_measurement_is_good_for_one_block() -> None:
+    """Used twice, it would fill the first block's dict again, and a window would stay open for ever."""
+    measurement = PerformanceMonitor().measure()
+    with measurement as metrics:
+        with pytest.raises(RuntimeError, match=r"call measure\(\) for each block"):
+            measurement.__enter__()
+    before = dict(metrics)
+    with pytest.raises(RuntimeError, match=r"call measure\(\) for each block"), measurement:
+        raise AssertionError("entered again")
+    assert metrics == before

@@ -110,7 +110,11 @@ class PerformanceMonitor:
 
 
 class Measurement:
-    """One block that :meth:`PerformanceMonitor.measure` measures; good for one ``with``."""
+    """One block that :meth:`PerformanceMonitor.measure` measures.
+
+    Raises:
+        RuntimeError: it is entered a second time.
+    """
 
     __slots__ = ("_device", "_gpu", "_metrics", "_synchronize", "_window")
 
@@ -118,10 +122,14 @@ class Measurement:
         self._device = device
         self._synchronize = synchronize
         self._metrics: dict[str, Any] = {}
-        self._window: Window
+        self._window: Window | None = None
         self._gpu: GpuWindow | None
 
     def __enter__(self) -> dict[str, Any]:
+        if self._window is not None:
+            raise RuntimeError(
+                "measure() was entered before, and its dict is that block's: call measure() for each block"
+            )
         if self._synchronize:
             _synchronize()
         self._gpu = None if self._device == "cpu" else open_gpu_window()
@@ -133,7 +141,7 @@ class Measurement:
     ) -> None:
         if self._synchronize:
             _synchronize()
-        usage = close_window(self._window)
+        usage = close_window(self._window)  # type: ignore[arg-type]
         reading = close_gpu_window(self._gpu)
         metrics = self._metrics
         metrics["inference_time"] = usage.wall
@@ -169,8 +177,8 @@ def summarize(metrics: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float
     """Statistics over measurements, for each key that has numbers.
 
     Args:
-        metrics: dicts such as :meth:`PerformanceMonitor.measure` gives. What is not a number, a nan included,
-            is passed over, and ``count`` says how many there were.
+        metrics: dicts such as :meth:`PerformanceMonitor.measure` gives. What is no finite number is passed over,
+            and ``count`` says how many there were.
 
     Returns:
         By key: ``count``, ``mean``, ``median``, ``p95``, ``p99``, ``min`` and ``max``. Percentiles are
@@ -179,7 +187,7 @@ def summarize(metrics: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float
     values: dict[str, list[float]] = {}
     for one in metrics:
         for key, value in one.items():
-            if isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value):
+            if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
                 values.setdefault(key, []).append(float(value))
     return {key: _statistics(sorted(of_key)) for key, of_key in values.items()}
 
