@@ -335,12 +335,15 @@ def test_warning_2_several_cores_are_more_than_100_percent() -> None:
     pytest.skip(f"this machine gave the process no second core: at most {most:.0f} %")
 
 
-def test_warning_3_nothing_asks_for_gputil() -> None:
+@pytest.mark.parametrize("gputil", ["None", "object()"], ids=["not installed", "fails if it is asked"])
+def test_warning_3_nothing_asks_for_gputil(gputil: str) -> None:
     """First edition: "GPUtil이 설치되지 않으면 일부 메트릭이 제공되지 않습니다." """
-    script = """
+    assert "pip install gputil" not in GUIDE
+    assert "`gpu_memory_mb`, `gpu_utilization`,\n   `gpu_temperature`가 빠집니다" in GUIDE
+    script = f"""
 import sys, warnings
 warnings.simplefilter("error")
-sys.modules["GPUtil"] = None  # importing it fails, as where it is not installed
+sys.modules["GPUtil"] = {gputil}
 from ttstrace import PerformanceMonitor
 for device in ("auto", "cpu"):
     monitor = PerformanceMonitor(device=device)
@@ -371,6 +374,26 @@ def test_warning_4_network_time_is_in_the_time_and_is_named(spans: Spans, google
     assert rtf >= 0.3 / seconds_of(google.sent[0])
     assert span.kind.name == "CLIENT"
     assert found[semconv.SERVER_ADDRESS] == "translate.google.com"
+
+
+def test_without_resets_the_peak_is_there_where_it_rose() -> None:
+    """The environment variable's sentence."""
+    assert "`TTSTRACE_MEMORY_RESET=0`" in GUIDE
+    script = """
+from ttstrace import PerformanceMonitor
+monitor = PerformanceMonitor()
+with monitor.measure() as first:
+    held = bytearray(50 << 20)
+del held
+with monitor.measure() as below:
+    held = bytearray(20 << 20)
+assert first["memory_method"] == "rise" and first["peak_memory_mb"] > 50 and "memory_percent" in first, first
+assert not {"peak_memory_mb", "memory_percent", "memory_method"} & set(below), below
+assert below["inference_time"] > 0 and "cpu_percent" in below, below
+"""
+    environment = {**os.environ, "TTSTRACE_MEMORY_RESET": "0"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_problem_cpu_percent_is_0() -> None:
