@@ -240,9 +240,8 @@ def test_what_is_no_finite_number_is_passed_over() -> None:
 def test_a_measurement_is_good_for_one_block() -> None:
     """Used twice, it would fill the first block's dict again, and a window would stay open for ever."""
     measurement = PerformanceMonitor().measure()
-    with measurement as metrics:
-        with pytest.raises(RuntimeError, match=r"call measure\(\) for each block"):
-            measurement.__enter__()
+    with measurement as metrics, pytest.raises(RuntimeError, match=r"call measure\(\) for each block"):
+        measurement.__enter__()
     before = dict(metrics)
     with pytest.raises(RuntimeError, match=r"call measure\(\) for each block"), measurement:
         raise AssertionError("entered again")
