@@ -101,6 +101,36 @@ def test_standin_a_stream_has_the_peak_of_all_its_pulls(
     assert {name: attributes[name] for name in gpu_names(attributes)} == expected
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_standin_energy_of_work_that_goes_on_after_the_return_is_unknown(
+    spans: Spans, nvml: StandInNvml, card: NvmlDevice, cuda: StandIn, streamed: bool
+) -> None:
+    """What the card used and did until the return is a part of it."""
+
+    def work() -> Tensor:
+        run(cuda, nvml, 50 * MB)
+        cuda.launch(0.1)
+        return cuda.tensor(1, 24000)
+
+    @traced_synthesis(sample_rate=24000)
+    def speak(text: str) -> Tensor:
+        return work()
+
+    @traced_synthesis(sample_rate=24000)
+    def stream(text: str) -> Iterator[Tensor]:
+        yield work()
+
+    if streamed:
+        assert len(list(stream("hello"))) == 1
+    else:
+        speak("hello")
+    time.sleep(0.12)
+    attributes = spans.attributes()
+    expected = {**EVERYTHING, semconv.TTS_GPU_MEMORY_PEAK: 150 * MB}
+    del expected[semconv.TTS_GPU_ENERGY], expected[semconv.TTS_GPU_UTILIZATION]
+    assert {name: attributes[name] for name in gpu_names(attributes)} == expected
+
+
 def test_standin_nvml_is_loaded_before_any_clock(
     spans: Spans, card: NvmlDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

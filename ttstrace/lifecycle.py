@@ -180,6 +180,8 @@ def is_cold(model: object) -> bool | None:
 _UNKNOWN_AUDIO: Final = Whole(None, None, None, None, None)
 # Who and what: what samplers may go by, and metrics are told apart by.
 _IDENTITY: Final = (semconv.GEN_AI_OPERATION_NAME, semconv.GEN_AI_PROVIDER_NAME, semconv.GEN_AI_REQUEST_MODEL)
+# Read when the backend returned: where the card went on, that is not the synthesis's.
+_OF_THE_CARD_MEANWHILE: Final = (semconv.TTS_GPU_ENERGY, semconv.TTS_GPU_UTILIZATION)
 
 
 class Operation:
@@ -626,6 +628,8 @@ class Synthesis:
         ending = _Ending(self, end, error, audio, context, stretch, known)
         if not ending.settle(give_up=collected):
             self.let_go()
+            for name in _OF_THE_CARD_MEANWHILE:
+                self._attributes.pop(name, None)
             with _lock:
                 _unfinished.append(ending)
 
