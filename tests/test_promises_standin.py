@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Spans, set_meter_provider
+from conftest import Metrics, Spans, set_meter_provider
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from standin_cuda import Card, StandIn, standin_cuda
 
 import ttstrace
 from ttstrace import traced_synthesis
+from ttstrace.call import Options
+from ttstrace.decorator import trace as trace_callable
 from ttstrace.lifecycle import drain
 
 RATE = 24_000
@@ -148,6 +153,8 @@ def test_a_stream_whose_consumer_waits_at_the_end(cuda: StandIn, spans: Spans) -
     assert spans.all() == []
     chunks[-1].cpu()
     drain()
+    ended = spans.one()
+    assert (ended.end_time - ended.start_time) / 1e9 == pytest.approx(sum(KERNELS), abs=CLOSE)  # type: ignore[operator]
     span = spans.attributes()
     assert span["tts.synthesis.duration"] == pytest.approx(sum(KERNELS), abs=CLOSE)
     assert span["tts.stream.hold.duration"] == pytest.approx(0, abs=CLOSE)
@@ -355,6 +362,22 @@ def test_a_graph_is_captured_in_the_midst_of_a_stream(cuda: StandIn, spans: Span
     span = spans.attributes()
     assert span["tts.synthesis.duration"] == pytest.approx(0.1, abs=CLOSE)
     assert span["tts.stream.chunks"] == 3
+
+
+def test_a_pull_is_captured_into_a_graph(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[Any]:
+        for _ in range(3):
+            yield cuda.tensor(RATE)
+
+    stream = speak("hello")
+    next(stream)
+    cuda.capturing = True
+    next(stream)
+    cuda.capturing = False
+    assert len(list(stream)) == 1
+    assert (cuda.captures_broken, cuda.captured_events) == (0, 0)
+    assert spans.attributes()["tts.stream.chunks"] == 3
 
 
 @pytest.mark.parametrize("broken", ["Event", "current_stream", "device_count", "memory_stats_as_nested_dict"])
@@ -720,3 +743,195 @@ def test_chunks_on_a_card_and_in_the_host_by_turns(cuda: StandIn, spans: Spans) 
     assert span["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.15, abs=CLOSE)
     # Two chunks at 0.15 are played until 0.35; the other two come at 0.3.
     assert (span["tts.stream.chunks"], span["tts.stream.continuous"]) == (4, True)
+
+
+class Speech:
+    """Named as libraries name it."""
+
+    def __init__(self, audio: Any) -> None:
+        self.audio = audio
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda tensor: (RATE, tensor),
+        lambda tensor: [tensor],
+        lambda tensor: {"sampling_rate": RATE, "made": tensor},
+        lambda tensor: {"wav": [tensor, RATE]},
+        lambda tensor: Speech(tensor),
+        lambda tensor: (Speech(tensor), RATE),
+    ],
+)
+def test_a_tensor_on_a_card_is_found_in_what_holds_it(cuda: StandIn, spans: Spans, shape: Any) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.05)
+        return shape(cuda.tensor(RATE))
+
+    speak("hello")
+    time.sleep(0.06)
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
+
+
+def test_a_card_whose_memory_is_all_free_again_is_in_use(cuda: StandIn, spans: Spans) -> None:
+    """torch keeps what it has from the driver, and the context is there."""
+    cuda.free(1000)
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.05)
+        return cuda.tensor(RATE)
+
+    speak("hello")
+    time.sleep(0.06)
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
+
+
+def test_playing_while_the_card_works_is_no_hold(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> None:
+        cuda.launch(0.2)
+        ttstrace.synthesis.current().chunk(cuda.tensor(RATE))
+        with ttstrace.stage("playback", synthesis=False):
+            time.sleep(0.05)
+
+    speak("hello")
+    time.sleep(0.2)
+    span = spans.attributes()
+    assert span["tts.synthesis.duration"] == pytest.approx(0.2, abs=CLOSE)
+    assert span["tts.stream.hold.duration"] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_a_synthesis_waits(cuda: StandIn, spans: Spans) -> None:
+    """It is the parent's; in the child, CUDA is left alone."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.05)
+        return cuda.tensor(RATE)
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak_on_the_cpu(text: str) -> list[float]:
+        return [0.0] * RATE
+
+    speak("hello")
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            time.sleep(0.06)
+            drain(1)
+            inherited = len(spans.all())
+            speak_on_the_cpu("hello")
+            code = 0 if (inherited, len(spans.all()), cuda.forbidden) == (0, 1, []) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    time.sleep(0.06)
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
+
+
+def test_many_threads_end_each_span_once(cuda: StandIn, spans: Spans, recorded: Metrics) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.001)
+        return cuda.tensor(RATE)
+
+    def work() -> None:
+        for _ in range(25):
+            speak("hello")
+            drain(0.003)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert drain(5)
+    ended = [span.context.span_id for span in spans.all()]
+    assert (len(ended), len(set(ended))) == (200, 200)
+    points = recorded.points("gen_ai.client.operation.duration")
+    assert sum(point.count for point in points) == 200
+    assert sum(point.value for point in recorded.points("tts.client.active")) == 0
+
+
+def test_metrics_of_a_result_that_a_card_was_at_work_on(cuda: StandIn, spans: Spans, recorded: Metrics) -> None:
+    """They come with the end, not with the return, and their exemplar is the span."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.05)
+        return cuda.tensor(RATE // 2)
+
+    speak("hello")
+    assert recorded.points("tts.client.rtf") == []
+    time.sleep(0.06)
+    span = spans.one()
+    [rtf] = recorded.points("tts.client.rtf")
+    assert (rtf.count, rtf.sum) == (1, pytest.approx(0.1, abs=2 * CLOSE))
+    assert [exemplar.span_id for exemplar in rtf.exemplars] == [span.context.span_id]
+    [duration] = recorded.points("gen_ai.client.operation.duration")
+    assert duration.sum == pytest.approx(0.05, abs=CLOSE)
+
+
+def test_a_future_that_resolves_with_a_tensor_on_a_card(cuda: StandIn, spans: Spans) -> None:
+    def work() -> Any:
+        cuda.launch(0.1)
+        return cuda.tensor(RATE)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        @traced_synthesis(sample_rate=RATE)
+        def speak(text: str) -> Any:
+            return pool.submit(work)
+
+        assert speak("hello").result().shape == (RATE,)
+    assert spans.all() == []
+    time.sleep(0.12)
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(0.1, abs=CLOSE)
+
+
+def test_a_traced_function_around_a_traced_one(cuda: StandIn, spans: Spans, recorded: Metrics) -> None:
+    """Both return the same tensor."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def inner(text: str) -> Any:
+        cuda.launch(0.1)
+        return cuda.tensor(RATE)
+
+    @traced_synthesis(sample_rate=RATE)
+    def outer(text: str) -> Any:
+        return inner(text)
+
+    outer("hello")
+    assert spans.all() == []
+    time.sleep(0.12)
+    child, parent = spans.all()
+    assert child.parent is not None
+    assert child.parent.span_id == parent.context.span_id
+    for span in (child, parent):
+        assert span.attributes["tts.synthesis.duration"] == pytest.approx(0.1, abs=CLOSE)  # type: ignore[index]
+    [duration] = recorded.points("gen_ai.client.operation.duration")
+    assert duration.count == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_service_keeps_no_card_of_ours_busy(cuda: StandIn, spans: Spans, streamed: bool) -> None:
+    """What is on a card here is no work of its."""
+
+    def speak(text: str) -> Any:
+        cuda.launch(10)
+        return cuda.tensor(RATE)
+
+    def stream(text: str) -> Iterator[Any]:
+        yield speak(text)
+
+    options = Options(remote=True, sample_rate=RATE)
+    if streamed:
+        assert len(list(trace_callable(stream, options)("hello"))) == 1
+    else:
+        trace_callable(speak, options)("hello")
+    assert spans.one().kind.name == "CLIENT"
+    assert cuda.events == 0

@@ -59,8 +59,7 @@ class Promises:
         if "torch" not in sys.modules:
             return None
         cuda = cuda_in_use()
-        # While work is captured into a graph, to look at an event is an error.
-        if cuda is None or cuda.is_current_stream_capturing():
+        if cuda is None:
             return None
         devices = [index for index in range(cuda.device_count()) if _is_in_use(cuda, index)]
         return cls(cuda, devices) if devices else None
