@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from collector import running_collector
 from conftest import Metrics, Spans, set_meter_provider
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -472,6 +473,33 @@ def test_exit_waits_a_second_at_most(tmp_path: Path, seconds: float, known: bool
     assert line.count("text_to_speech") >= 1
     assert ("tts.synthesis.duration" in line) is known
     assert "tts.audio.duration" in line
+
+
+SHUTDOWN = """
+import sys
+sys.path.insert(0, {tests!r})
+from standin_cuda import standin_cuda
+import ttstrace
+handle = ttstrace.configure(endpoint={endpoint!r})
+with standin_cuda() as cuda:
+    cuda.allocate(1000)
+
+    @ttstrace.traced_synthesis(sample_rate=24000)
+    def speak(text):
+        cuda.launch(60)
+        return cuda.tensor(1, 24000)
+
+    speak("hello")
+    print(handle.shutdown(1))
+"""
+
+
+def test_a_shutdown_leaves_time_to_send_what_a_card_is_given_up_on() -> None:
+    with running_collector() as collector:
+        script = SHUTDOWN.format(tests=str(Path(__file__).parent), endpoint=collector.http)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+        assert done.stdout == "True\n"
+        collector.wait(lambda it: len(it.spans) == 1)
 
 
 def test_a_flush_waits_for_the_card(cuda: StandIn, spans: Spans, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Telemetry:
         with self._lock:
             if self._sent is None:
                 end = time.monotonic() + timeout
-                drain_for_good(min(1.0, timeout))
+                drain_for_good(min(1.0, timeout / 2))  # what is given up on is still to be sent
                 sent = True
                 for left, output in zip(range(len(self._outputs), 0, -1), self._outputs, strict=True):
                     # A share each, so that one collector that does not answer leaves time for the next.
