@@ -23,6 +23,7 @@ from standin_nvml import StandInNvml, compiled, installed
 
 import ttstrace  # noqa: F401 - loads the modules whose faults are looked for
 from ttstrace import lifecycle, semconv
+from ttstrace.faults import is_fault
 from ttstrace.monitor.gpu import window as gpu_window
 
 settings.register_profile("thorough", max_examples=20_000)
@@ -66,9 +67,15 @@ def set_meter_provider(provider: metrics.MeterProvider | None) -> None:
 def no_faults_of_ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
     """A fault inside ttstrace is only logged: in tests it fails them, unless they take it from this list."""
     faults: list[BaseException] = []
+
+    def report(error: BaseException) -> None:
+        if not is_fault(error):
+            raise error
+        faults.append(error)
+
     for name, module in list(sys.modules.items()):
         if name.startswith("ttstrace.") and hasattr(module, "report"):
-            monkeypatch.setattr(module, "report", faults.append)
+            monkeypatch.setattr(module, "report", report)
     yield faults
     if faults:
         raise faults[0]

@@ -306,7 +306,7 @@ class CallSynthesis(Synthesis):
             return option
         try:
             return option(self.call)
-        except Exception as error:
+        except BaseException as error:
             report(error)
             return None
 
@@ -461,7 +461,7 @@ def _add(attributes: Attributes, name: str, answer: object) -> None:
     """Add what an option answered, where that can be read: a path or a mapping of the program's may fail at it."""
     try:
         add_known(attributes, name, answer)
-    except Exception as error:
+    except BaseException as error:
         report(error)
 
 

@@ -10,9 +10,21 @@ _log = logging.getLogger("ttstrace")
 _reported = False
 
 
+def is_fault(error: BaseException) -> bool:
+    """Whether something failed. What else is raised interrupts the program (a signal, a cancellation, a time limit),
+    and struck while ttstrace ran by chance."""
+    # A panic of a library written in Rust: each of them has a class of its own, by this name, that is no Exception.
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def report(error: BaseException) -> None:
-    """Say once in the log that measuring failed. Only type and frames are told: a message may hold the text."""
+    """Say once in the log that measuring failed. Only type and frames are told: a message may hold the text.
+
+    What is no fault is the program's, and raised again: clean up before.
+    """
     global _reported
+    if not is_fault(error):
+        raise error
     level = logging.DEBUG if _reported else logging.WARNING
     _reported = True
     try:

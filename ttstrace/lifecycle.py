@@ -14,6 +14,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from time import perf_counter, sleep, time_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -116,7 +117,7 @@ def drain(wait: float = 0.0) -> bool:
             break
         try:
             ending()
-        except Exception as error:
+        except BaseException as error:
             report(error)
     return not _unfinished or _end_finished(wait)
 
@@ -150,6 +151,18 @@ def drain_for_good(wait: float = 1.0) -> None:
         _unfinished.clear()
     for ending in waiting:
         ending.settle(give_up=True)
+
+
+def back_to(outer: Context) -> None:
+    """Make the context outside current again, also where that was interrupted or failed once."""
+    try:
+        attach(outer)
+    except BaseException as fault:
+        try:
+            attach(outer)
+        except BaseException as again:
+            report(again)
+        report(fault)
 
 
 def abandon(found: Synthesis, at: float) -> None:
@@ -351,7 +364,7 @@ class Synthesis:
             with self._feeding():
                 if self.start_time is not None and not self.ended:
                     self.take_chunk(None, arrived, audio)
-        except Exception as error:
+        except BaseException as error:
             report(error)
 
     def add_text(self, text: str) -> None:
@@ -362,7 +375,7 @@ class Synthesis:
                 with self._feeding():
                     if not self.ended:
                         self.take_text(text)
-        except Exception as error:
+        except BaseException as error:
             report(error)
 
     def set_attribute(self, name: str, value: bool | str | int | float) -> None:
@@ -375,7 +388,7 @@ class Synthesis:
                 self._attributes[encodable(name)] = cleaned
             elif self.span is not None:
                 self.span.set_attribute(encodable(name), cleaned)
-        except Exception as error:
+        except BaseException as error:
             report(error)
 
     def _feeding(self) -> threading.RLock:
@@ -412,11 +425,11 @@ class Synthesis:
             if used_tracer is not None:
                 # All attributes are set at the end, at once; what a sampler may go by is there at the start as well.
                 first = self._identity() if sampler_looks_at_attributes() else None
-                entries[_SPAN] = span = used_tracer.start_span(
+                self.span = entries[_SPAN] = span = used_tracer.start_span(
                     self._name, context, operation.kind, first, None, start_ns, False, False
                 )
-                if span.is_recording():
-                    self.span = span
+                if not span.is_recording():
+                    self.span = None
             self._enter_among_others(running(context))
             self.context = Context(entries)
             if operation.writes:
@@ -449,8 +462,8 @@ class Synthesis:
                     parent.remote_inside = True
                 parent = parent._parent
             return
-        self._presence = _concurrency.enter()
         self._outermost = True
+        self._presence = _concurrency.enter()
         if self._instruments is not None:
             active = self._metric_attributes(self._instruments)
             self._instruments.active.add(1, active)
@@ -555,6 +568,13 @@ class Synthesis:
         """End as of then. By now the resource figures would be somebody else's: there are none."""
         self._end(at, interrupted=True, collected=True)
 
+    def give_up(self) -> None:
+        """End it now: something of ours failed, or was interrupted, while it ran."""
+        if self.start_time is None:
+            self.drop()
+        else:
+            self.end_abandoned(perf_counter())
+
     def drop(self) -> None:
         """Let go of it without a trace: it never began, or the parent of this forked process will end it."""
         self.ended = True
@@ -585,53 +605,91 @@ class Synthesis:
         if self._generation != _generation:
             self.drop()
             return
-        window, usage, gpu = self._window, None, None
-        if window is not None:
-            if collected:
-                discard_window(window)
-            else:
-                usage = close_window(window)
-        if self._gpu is not None:
-            if collected:
-                discard_gpu_window(self._gpu)
-            else:
-                gpu = close_gpu_window(self._gpu)
-        together = 0
-        if self._presence is not None:
-            together = _concurrency.leave(self._presence) if self._outermost else _concurrency.seen(self._presence)
-        used_instruments = self._instruments
-        if self._active is not None and used_instruments is not None:
-            try:
-                used_instruments.active.add(-1, self._active)
-            except Exception as fault:  # a started span is always ended
-                report(fault)
-        context = self.context
+        context, measured = self.context, self._window is not None
         self.context = self._parent = None  # a cycle through the context would wait for the garbage collector
-        if window is None:
-            if self.span is not None:
-                self.span.end()
-            return
-        audio = _UNKNOWN_AUDIO
         try:
-            audio = self._describe(result, error, interrupted, usage)
-            if gpu is not None:
-                _describe_gpu(self._attributes, gpu, result)
-            if together:
-                self._attributes[semconv.TTS_CONCURRENCY_MAX] = together
-            if self.operation.plays and self.is_played():
-                known = False
+            usage, gpu, together = self._stop_meters(collected)
+            if not measured:
+                if self.span is not None:
+                    self.span.end()
+                return
+            audio = _UNKNOWN_AUDIO
+            try:
+                audio = self._describe(result, error, interrupted, usage)
+                if gpu is not None:
+                    _describe_gpu(self._attributes, gpu, result)
+                if together:
+                    self._attributes[semconv.TTS_CONCURRENCY_MAX] = together
+                if self.operation.plays and self.is_played():
+                    known = False
+            except BaseException as fault:
+                report(fault)
+            if self._promises is None:
+                self.settle(end, error, audio.duration, context, known)
+                return
+            ending = _Ending(self, end, error, audio, context, stretch, known)
+            if not ending.settle(give_up=collected):
+                self.let_go()
+                for name in _OF_THE_CARD_MEANWHILE:
+                    self._attributes.pop(name, None)
+                with _lock:
+                    _unfinished.append(ending)
+        except BaseException as fault:  # a started span is always ended
+            self._stop_all_meters()
+            try:
+                if self.span is not None and self.span.is_recording():
+                    self.span.end()
+            except BaseException as again:
+                report(again)
+            report(fault)
+
+    def _stop_meters(self, collected: bool) -> tuple[Usage | None, GpuReading | None, int]:
+        """Be counted no more; what was used, and the most syntheses that were open at once. What the caller does not
+        know after a failure is let go of all the same."""
+        usage, gpu, together = None, None, 0
+        try:
+            # Each is forgotten before it is let go of, so that nothing is let go of twice.
+            window, self._window = self._window, None
+            if window is not None:
+                if collected:
+                    discard_window(window)
+                else:
+                    usage = close_window(window)
+            gpu_window, self._gpu = self._gpu, None
+            if gpu_window is not None:
+                if collected:
+                    discard_gpu_window(gpu_window)
+                else:
+                    gpu = close_gpu_window(gpu_window)
+            presence, self._presence = self._presence, None
+            if presence is not None:
+                together = _concurrency.leave(presence) if self._outermost else _concurrency.seen(presence)
+            active, self._active = self._active, None
+            if active is not None:
+                self._instruments.active.add(-1, active)  # type: ignore[union-attr]
+        except BaseException as fault:
+            self._stop_all_meters()
+            report(fault)
+        return usage, gpu, together
+
+    def _stop_all_meters(self) -> None:
+        """Of all that is still held: nothing may stay counted as open, whatever failed."""
+        window, self._window = self._window, None
+        gpu, self._gpu = self._gpu, None
+        presence, self._presence = self._presence, None
+        active, self._active = self._active, None
+        try:
+            with ExitStack() as last:  # each, also where one before it fails
+                if window is not None:
+                    last.callback(discard_window, window)
+                if gpu is not None:
+                    last.callback(discard_gpu_window, gpu)
+                if presence is not None and self._outermost:
+                    last.callback(_concurrency.leave, presence)
+                if active is not None:
+                    last.callback(self._instruments.active.add, -1, active)  # type: ignore[union-attr]
         except Exception as fault:
             report(fault)
-        if self._promises is None:
-            self.settle(end, error, audio.duration, context, known)
-            return
-        ending = _Ending(self, end, error, audio, context, stretch, known)
-        if not ending.settle(give_up=collected):
-            self.let_go()
-            for name in _OF_THE_CARD_MEANWHILE:
-                self._attributes.pop(name, None)
-            with _lock:
-                _unfinished.append(ending)
 
     def _describe(self, result: object, error: BaseException | None, interrupted: bool, usage: Usage | None) -> Whole:
         """Add everything that is known when the backend has returned, but for the times; returns the audio's facts."""
@@ -646,7 +704,7 @@ class Synthesis:
                     if name != self._name:  # the model became known only now
                         self.span.update_name(name)
             audio = self._read_audio(result, returned)
-        except Exception as fault:  # then nothing is known of the audio; the times still are
+        except BaseException as fault:  # then nothing is known of the audio; the times still are
             report(fault)
         streamed = self.streamed
         if streamed is None and returned:
@@ -734,7 +792,7 @@ class Synthesis:
                     record_exception(span, error, end_ns)
             if used_instruments is not None and not self.inner:
                 self._record(used_instruments, attributes, length, context)
-        except Exception as fault:
+        except BaseException as fault:
             report(fault)
         finally:
             if span is not None:
