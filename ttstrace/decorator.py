@@ -7,7 +7,6 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import wrapt
@@ -15,7 +14,7 @@ from opentelemetry.context import Context, attach, get_current
 
 from ttstrace.call import Call, CallSynthesis, Options, Target
 from ttstrace.faults import report
-from ttstrace.lifecycle import Synthesis, abandon, drain, running, suppressed
+from ttstrace.lifecycle import Synthesis, back_to, drain, running, suppressed
 from ttstrace.providers import idle
 from ttstrace.pulls import Guard
 from ttstrace.streams import adopt_name, drive, hand_on, hand_on_later
@@ -189,7 +188,7 @@ def _traced_call(target: Target) -> Callable[..., Any]:
     """For functions that run when they are called."""
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        context = None
+        outer = context = None
         try:
             outer = _wanted(target, instance, args, kwargs)
             if outer is not None:
@@ -198,29 +197,42 @@ def _traced_call(target: Target) -> Callable[..., Any]:
                 if synthesis.is_synthesis():
                     args, kwargs = synthesis.take_arguments()
                     context = synthesis.begin(outer)
-        except Exception as error:
-            report(error)
+                    if context is not None:
+                        attach(context)
+        except BaseException as fault:
+            if context is not None:
+                context = None
+                _give_up(synthesis, outer)  # type: ignore[arg-type]
+            report(fault)
         if context is None:
             return wrapped(*args, **kwargs)
-        attach(context)
         try:
             result = wrapped(*args, **kwargs)
         except BaseException as error:
-            attach(outer)  # type: ignore[arg-type]
             try:
+                attach(outer)  # type: ignore[arg-type]
                 synthesis.fail(error)
-            except Exception as fault:
+            except BaseException as fault:
+                _give_up(synthesis, outer)  # type: ignore[arg-type]
                 report(fault)
             raise
-        attach(outer)  # type: ignore[arg-type]
         try:
+            attach(outer)  # type: ignore[arg-type]
             return hand_on(synthesis, result)
-        except Exception as error:
-            report(error)
-            abandon(synthesis, perf_counter())  # a started span is always ended
+        except BaseException as fault:
+            _give_up(synthesis, outer)  # type: ignore[arg-type]
+            report(fault)
             return result
 
     return call
+
+
+def _give_up(synthesis: Synthesis, outer: Context) -> None:
+    """A fault of ours, or an interruption, between the context's change and the call's end: as if there were none."""
+    try:
+        back_to(outer)
+    finally:
+        synthesis.give_up()
 
 
 def _prepare(target: Target, instance: Any, args: Any, kwargs: Any) -> tuple[Synthesis | None, Any, Any]:
@@ -230,7 +242,7 @@ def _prepare(target: Target, instance: Any, args: Any, kwargs: Any) -> tuple[Syn
             synthesis = CallSynthesis(target, instance, args, kwargs)
             if synthesis.is_synthesis():
                 return synthesis, *synthesis.take_arguments()
-    except Exception as error:
+    except BaseException as error:
         report(error)
     return None, args, kwargs
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.context import Context, attach, get_current
 
 from ttstrace.faults import report
-from ttstrace.lifecycle import Operation, Synthesis, abandon, drain, running, suppressed
+from ttstrace.lifecycle import Operation, Synthesis, abandon, back_to, drain, running, suppressed
 from ttstrace.values import Attributes, add_known, check_options
 
 if TYPE_CHECKING:
@@ -93,7 +93,10 @@ class synthesis(Synthesis):
         if text is not None:
             if not isinstance(text, str):
                 raise TypeError(f"text must be a str, not {type(text).__name__}")
-            self.take_text(text)
+            try:
+                self.take_text(text)
+            except BaseException as fault:
+                report(fault)
 
     def __del__(self) -> None:
         if not getattr(self, "ended", True):  # refused options leave it half made
@@ -126,7 +129,8 @@ class synthesis(Synthesis):
                 self.finish()
             else:
                 self.fail(error)
-        except Exception as fault:
+        except BaseException as fault:
+            self.give_up()
             report(fault)
 
     def _start(self) -> Context | None:
@@ -135,15 +139,24 @@ class synthesis(Synthesis):
             context = get_current()
             if self.start_time is None and not self.ended and not suppressed(context):
                 return self.begin(context)
-        except Exception as fault:
+        except BaseException as fault:
             report(fault)
         return None
 
     def __enter__(self) -> Self:
         context = self._start()
         if context is not None:
-            self._entered_from = get_current()
-            attach(context)
+            try:
+                self._entered_from = get_current()
+                attach(context)
+            except BaseException as fault:
+                outer, self._entered_from = self._entered_from, None
+                try:
+                    if outer is not None:
+                        back_to(outer)
+                finally:
+                    self.give_up()
+                report(fault)
         return self
 
     def __exit__(
@@ -153,13 +166,15 @@ class synthesis(Synthesis):
         closed = isinstance(error, GeneratorExit)
         # Where the generator around it was closed, the garbage collector may have done so in the midst of anything: the
         # context that is current then is not ours to change.
-        if outer is not None and (not closed or get_current() is self.context):
-            # By value: a token does not work where the block is left in another thread's or task's context.
-            attach(outer)
-        if closed:
-            abandon(self, perf_counter())
-        else:
-            self.end(error)
+        try:
+            if outer is not None and (not closed or get_current() is self.context):
+                # By value: a token does not work where the block is left in another thread's or task's context.
+                back_to(outer)
+        finally:
+            if closed:
+                abandon(self, perf_counter())
+            else:
+                self.end(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

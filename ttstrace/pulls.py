@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context, attach, get_current
 
 from ttstrace.faults import report
-from ttstrace.lifecycle import Synthesis, abandon, drain
+from ttstrace.lifecycle import Synthesis, abandon, back_to, drain
 
 if TYPE_CHECKING:
     from ttstrace.timeline import Timeline
@@ -70,18 +70,40 @@ class Pulls(Guard):
         if self.timeline is not None:
             self.timeline.end = perf_counter()
 
-    def ask(self) -> float | None:
-        """The consumer asks for more: make the body's context current. Returns when; None where nothing is measured."""
+    def ask(self) -> tuple[float, Context] | None:
+        """The consumer asks for more: make the body's context current.
+
+        Returns when, and the context outside; None where nothing is measured.
+        """
         synthesis = self.synthesis
         if synthesis.ended:
             return None
-        timeline = self.timeline
-        if timeline is None:
-            return self._begin()
-        asked = perf_counter()
-        self._account_for_hold(timeline, asked)
-        attach(self.context)  # type: ignore[arg-type]
-        return asked
+        outer = None
+        try:
+            outer = get_current()
+            timeline = self.timeline
+            if timeline is None:
+                asked = self._begin()
+                if asked is None:
+                    synthesis.drop()
+                    return None
+            else:
+                asked = perf_counter()
+                self._account_for_hold(timeline, asked)
+            attach(self.context)  # type: ignore[arg-type]
+            return asked, outer
+        except BaseException as fault:
+            self._give_up(outer)
+            report(fault)
+            return None
+
+    def _give_up(self, outer: Context | None) -> None:
+        """A fault of ours, or an interruption, before the body was asked: it goes on as if it were not measured."""
+        try:
+            if outer is not None:
+                back_to(outer)
+        finally:
+            self.synthesis.give_up()
 
     @staticmethod
     def _account_for_hold(timeline: Timeline, asked: float) -> None:
@@ -91,50 +113,48 @@ class Pulls(Guard):
             timeline.give_up()
 
     def _begin(self) -> float | None:
+        """Start with the first pull. Returns when; None where nothing listens."""
         synthesis = self.synthesis
-        try:
-            drain()
-            parent, self.parent = self.parent, None
-            context = None if parent is None else synthesis.begin(parent)
-            if context is not None:
-                self.timeline = timeline = synthesis.follow()
-                synthesis.streamed = True
-                self.context = context
-                attach(context)
-                return timeline.start
-        except Exception as error:
-            report(error)
-        synthesis.drop()
-        return None
+        drain()
+        parent, self.parent = self.parent, None
+        self.context = None if parent is None else synthesis.begin(parent)
+        if self.context is None:
+            return None
+        self.timeline = timeline = synthesis.follow()
+        synthesis.streamed = True
+        return timeline.start
 
     def answer(self, asked: float, outer: Context, chunk: Any, cpu: float | None) -> None:
         """The body answered with a chunk."""
         arrived = perf_counter()
-        self.context = get_current()
-        attach(outer)  # by value: a token does not work where the next pull comes from another thread or task
-        timeline = self.timeline
-        timeline.end = arrived  # type: ignore[union-attr]
-        if cpu is not None:
-            timeline.first_pull = (arrived - asked, thread_time() - cpu)  # type: ignore[union-attr]
         try:
+            self.context = get_current()
+            attach(outer)  # by value: a token does not work where the next pull comes from another thread or task
+            timeline = self.timeline
+            timeline.end = arrived  # type: ignore[union-attr]
+            if cpu is not None:
+                timeline.first_pull = (arrived - asked, thread_time() - cpu)  # type: ignore[union-attr]
             self.synthesis.take_chunk(asked, arrived, chunk)
-        except Exception as error:
+        except BaseException as error:
+            back_to(outer)
             report(error)
 
     def exhausted(self, outer: Context) -> None:
         """The body has no more."""
-        self._leave(outer)
         try:
+            self._leave(outer)
             self.synthesis.finish()
-        except Exception as error:
+        except BaseException as error:
+            self._give_up(outer)
             report(error)
 
     def failed(self, outer: Context, error: BaseException) -> None:
         """The body raised, or was cancelled."""
-        self._leave(outer)
         try:
+            self._leave(outer)
             self.synthesis.fail(error)
-        except Exception as fault:
+        except BaseException as fault:
+            self._give_up(outer)
             report(fault)
 
     def closed(self) -> None:
@@ -145,7 +165,8 @@ class Pulls(Guard):
             try:
                 drain()  # what the body's own blocks left behind when they were closed
                 self.synthesis.interrupt()
-            except Exception as fault:
+            except BaseException as fault:
+                self.synthesis.give_up()
                 report(fault)
 
     def _leave(self, outer: Context) -> None:
@@ -159,37 +180,45 @@ class Pulls(Guard):
 
     def pull(self, method: Callable[..., Any], *args: Any) -> Any:
         """One pull by a plain call: `__next__`, `send`, `throw`."""
-        outer = get_current()
         timeline = self.timeline
         if timeline is None or timeline.first_pull is None or self.synthesis.ended:
-            return self._first_pull(outer, method, args)
+            return self._first_pull(method, args)
         # As `ask` and `answer`, in line: this is what every chunk of a stream costs.
-        asked = perf_counter()
-        if timeline.promises is None:
-            timeline.hold += asked - timeline.end
-        else:
-            self._account_for_hold(timeline, asked)
-        attach(self.context)  # type: ignore[arg-type]
+        outer = None
+        try:
+            outer = get_current()
+            asked = perf_counter()
+            if timeline.promises is None:
+                timeline.hold += asked - timeline.end
+            else:
+                self._account_for_hold(timeline, asked)
+            attach(self.context)  # type: ignore[arg-type]
+        except BaseException as fault:
+            self._give_up(outer)
+            report(fault)
+            return method(*args)
         try:
             chunk = method(*args)
         except BaseException as error:
             self._ended(outer, error)
             raise
         arrived = perf_counter()
-        self.context = get_current()
-        attach(outer)
-        timeline.end = arrived
         try:
+            self.context = get_current()
+            attach(outer)
+            timeline.end = arrived
             self.synthesis.take_chunk(asked, arrived, chunk)
-        except Exception as error:
+        except BaseException as error:
+            back_to(outer)
             report(error)
         return chunk
 
-    def _first_pull(self, outer: Context, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def _first_pull(self, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """The first, which may have to start the synthesis and tells how the producer works; or one after the end."""
-        asked = self.ask()
-        if asked is None:
+        begun = self.ask()
+        if begun is None:
             return method(*args)
+        asked, outer = begun
         cpu = thread_time()
         try:
             chunk = method(*args)
@@ -207,10 +236,10 @@ class Pulls(Guard):
 
     async def apull(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """One pull by an await: `__anext__`, `asend`, `athrow`."""
-        outer = get_current()
-        asked = self.ask()
-        if asked is None:
+        begun = self.ask()
+        if begun is None:
             return await method(*args)
+        asked, outer = begun
         try:
             chunk = await method(*args)
         except StopAsyncIteration:
@@ -227,26 +256,36 @@ class Pulls(Guard):
 
     def read(self, whole: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One pull by reading: an empty answer, or one that was to be everything, is the end."""
-        outer = get_current()
-        asked = self.ask()
-        if asked is None:
+        begun = self.ask()
+        if begun is None:
             return method(*args, **kwargs)
+        asked, outer = begun
         try:
             answer = method(*args, **kwargs)
         except BaseException as error:
             self.failed(outer, error)
             raise
         if inspect.isawaitable(answer):
-            self.context = get_current()
-            attach(outer)
+            try:
+                self.context = get_current()
+                attach(outer)
+            except BaseException as error:
+                back_to(outer)
+                report(error)
             return self._aread(whole, answer)
         self._read(asked, outer, whole, answer, args)
         return answer
 
     async def _aread(self, whole: bool, answer: Awaitable[Any]) -> Any:
-        outer = get_current()
-        asked = perf_counter()
-        attach(self.context)  # type: ignore[arg-type]
+        outer = None
+        try:
+            outer = get_current()
+            asked = perf_counter()
+            attach(self.context)  # type: ignore[arg-type]
+        except BaseException as error:
+            self._give_up(outer)
+            report(error)
+            return await answer
         try:
             data = await answer
         except GeneratorExit:
@@ -263,14 +302,15 @@ class Pulls(Guard):
             data, ended = answer, whole or (answer is not None and _is_empty(answer))
             if isinstance(answer, int) and args:  # readinto: so many bytes, whatever the buffer's items are
                 data = memoryview(args[0]).cast("B")[:answer]
-        except Exception as error:
+        except BaseException as error:
+            back_to(outer)
             report(error)
             data, ended = None, whole
         self.answer(asked, outer, data, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
         if ended:
             try:
                 self.synthesis.finish()
-            except Exception as error:
+            except BaseException as error:
                 report(error)
 
     def _forsaken(self, outer: Context) -> None:
@@ -311,5 +351,5 @@ class Pieces:
             if isinstance(piece, str) and self.synthesis.start_time is not None and not self.synthesis.ended:
                 self.synthesis.follow().piece(asked, arrived)
                 self.synthesis.take_text(piece)
-        except Exception as error:
+        except BaseException as error:
             report(error)

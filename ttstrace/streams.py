@@ -11,14 +11,13 @@ import asyncio
 import concurrent.futures
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from time import perf_counter
 from types import CoroutineType, GeneratorType
 from typing import Any, Final
 
 from opentelemetry.context import Context, attach, get_current
 
-from ttstrace.faults import report
-from ttstrace.lifecycle import Synthesis, abandon, drain
+from ttstrace.faults import is_fault, report
+from ttstrace.lifecycle import Synthesis, back_to, drain
 from ttstrace.pulls import Guard, Pieces, Pulls
 
 _WHOLE: Final = frozenset(
@@ -73,7 +72,9 @@ def _seekable(result: Any) -> bool:
     seekable = getattr(result, "seekable", None)
     try:
         return bool(seekable()) is True if callable(seekable) and not inspect.iscoroutinefunction(seekable) else False
-    except Exception:  # a closed file raises
+    except BaseException as error:  # a closed file raises
+        if not is_fault(error):
+            raise
         return False
 
 
@@ -94,17 +95,20 @@ async def drive(guard: Guard, awaitable: Awaitable[Any], parent: Context | None)
         parent: the caller's context at the call, for a synthesis that starts with the first await.
     """
     synthesis = guard.synthesis
-    outer = get_current()
-    context = None
+    outer = context = None
     try:
+        outer = get_current()
         drain()
         context = synthesis.context if parent is None else synthesis.begin(parent)
-    except Exception as error:
+        if context is not None:
+            attach(context)
+    except BaseException as error:
+        context = None
+        _give_up(synthesis, outer)
         report(error)
-    if context is None:
+    if outer is None or context is None:
         synthesis.drop()
         return await awaitable
-    attach(context)
     try:
         result = await awaitable
     except GeneratorExit:
@@ -112,21 +116,31 @@ async def drive(guard: Guard, awaitable: Awaitable[Any], parent: Context | None)
         guard.seen()  # closed, perhaps by the garbage collector: the guard goes with this frame
         raise
     except BaseException as error:
-        attach(outer)
         try:
+            attach(outer)
             synthesis.fail(error)
-        except Exception as fault:
+        except BaseException as fault:
+            _give_up(synthesis, outer)
             report(fault)
         raise
-    attach(outer)
     try:
+        attach(outer)
         handed_on = hand_on(synthesis, result)
         guard.passed_on = True
         return handed_on
-    except Exception as fault:
+    except BaseException as fault:
+        _give_up(synthesis, outer)
         report(fault)
-        abandon(synthesis, perf_counter())  # a started span is always ended
         return result
+
+
+def _give_up(synthesis: Synthesis, outer: Context | None) -> None:
+    """A fault of ours, or an interruption, around what was awaited: as if it were not measured."""
+    try:
+        if outer is not None:
+            back_to(outer)
+    finally:
+        synthesis.give_up()
 
 
 def adopt_name(coroutine: Any, original: Any) -> Any:
@@ -157,7 +171,8 @@ class _Settler:
                 synthesis.fail(error)
             else:
                 synthesis.finish(future.result())
-        except Exception as fault:
+        except BaseException as fault:
+            synthesis.give_up()
             report(fault)
 
 
@@ -345,13 +360,12 @@ def _measured_close(self: Proxy, name: str, method: Callable[..., Any]) -> Calla
     pulls = self._ttstrace_pulls
 
     def close(*args: Any, **kwargs: Any) -> Any:
-        outer = get_current()
-        if pulls.context is not None:
-            attach(pulls.context)
+        outer = _enter_body(pulls)
         try:
             closing = method(*args, **kwargs)
         finally:
-            attach(outer)
+            if outer is not None:
+                back_to(outer)
             if not (name == "aclose" or inspect.iscoroutinefunction(method)):
                 pulls.closed()
         return _aclose(pulls, closing) if inspect.isawaitable(closing) else closing
@@ -360,14 +374,29 @@ def _measured_close(self: Proxy, name: str, method: Callable[..., Any]) -> Calla
 
 
 async def _aclose(pulls: Pulls, closing: Awaitable[Any]) -> Any:
-    outer = get_current()
-    if pulls.context is not None:
-        attach(pulls.context)
+    outer = _enter_body(pulls)
     try:
         return await closing
     finally:
-        attach(outer)
+        if outer is not None:
+            back_to(outer)
         pulls.closed()
+
+
+def _enter_body(pulls: Pulls) -> Context | None:
+    """Make the body's context current, if it has one; returns the one outside, to go back to."""
+    outer = None
+    try:
+        if pulls.context is None:
+            return None
+        outer = get_current()
+        attach(pulls.context)
+    except BaseException as fault:
+        if outer is not None:
+            back_to(outer)
+        report(fault)
+        return None
+    return outer
 
 
 _SIZES: Final = frozenset({"size", "amt", "n", "nbytes", "length", "count", "frames", "limit"})
