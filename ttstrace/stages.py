@@ -15,7 +15,7 @@ from opentelemetry.trace import Status, StatusCode, set_span_in_context
 from ttstrace import semconv
 from ttstrace.exceptions import type_name
 from ttstrace.faults import report
-from ttstrace.lifecycle import Synthesis, later, running
+from ttstrace.lifecycle import Synthesis, back_to, later, running
 from ttstrace.providers import tracer
 from ttstrace.values import encodable
 
@@ -40,8 +40,15 @@ class _Part:
             self._span = span = used_tracer.start_span(
                 name, context, record_exception=False, set_status_on_exception=False
             )
-            self.entered = set_span_in_context(span, context)
-            attach(self.entered)
+            try:
+                self.entered = set_span_in_context(span, context)
+                attach(self.entered)
+            except BaseException:
+                try:
+                    back_to(context)
+                finally:
+                    span.end()
+                raise
         self._held = 0.0 if synthesis.timeline is None else synthesis.timeline.hold
         self._started = perf_counter()
 
@@ -57,11 +64,13 @@ class _Part:
                     attach(self._entered_from)
                 later(span.end)
             else:
-                attach(self._entered_from)
-                if isinstance(error, Exception):
-                    span.set_attribute(semconv.ERROR_TYPE, type_name(error))
-                    span.set_status(Status(StatusCode.ERROR))
-                span.end()
+                try:
+                    back_to(self._entered_from)
+                    if isinstance(error, Exception):
+                        span.set_attribute(semconv.ERROR_TYPE, type_name(error))
+                        span.set_status(Status(StatusCode.ERROR))
+                finally:
+                    span.end()
         if self.synthesis.timeline is not None:
             elapsed -= self.synthesis.timeline.hold - self._held
         return elapsed
@@ -90,20 +99,21 @@ class stage:
             raise ValueError("a stage's name must not be empty; write stage('vocoder')")
         self._name = encodable(name)
         self._synthesis = synthesis
-        self._open: list[tuple[Context, _Part | None]] = []
+        self._open: list[tuple[Context | None, _Part | None]] = []
         """What was entered and not yet left, by the context inside: more than one where the same object is entered
         again, inside itself or in another thread."""
 
     def __enter__(self) -> Self:
-        part = None
+        part = context = None
         try:
             context = get_current()
             synthesis = running(context)
             if synthesis is not None:
                 part = _Part(self._name, synthesis, context)
-        except Exception as fault:
+                context = part.entered
+        except BaseException as fault:
             report(fault)
-        self._open.append((get_current(), part))
+        self._open.append((context, part))
         return self
 
     def __exit__(
@@ -116,7 +126,7 @@ class stage:
                 part.synthesis.add_stage(self._name, elapsed)
                 if not self._synthesis:
                     part.synthesis.mark_hold(elapsed)
-        except Exception as fault:
+        except BaseException as fault:
             report(fault)
 
     def _left(self) -> _Part | None:
