@@ -147,15 +147,19 @@ def close_window(window: Window) -> Usage:
     position = window._position
     if position < 0 or meter is not _meter:
         return _close_without_reset(window, meter)
-    usage = _rusage(_SELF)
-    cpu = usage.ru_utime + usage.ru_stime - window._cpu
-    # Read before the folded marks are: what is folded and reset in between is then among those.
-    mark = usage.ru_maxrss
-    if mark <= meter.threshold:
-        try:
-            mark = meter.above_floor(mark)
-        except (OSError, ValueError):
-            mark = -1
+    try:
+        usage = _rusage(_SELF)
+        cpu = usage.ru_utime + usage.ru_stime - window._cpu
+        # Read before the folded marks are: what is folded and reset in between is then among those.
+        mark = usage.ru_maxrss
+        if mark <= meter.threshold:
+            try:
+                mark = meter.above_floor(mark)
+            except (OSError, ValueError):
+                mark = -1
+    except BaseException:  # an interruption: nobody closes it again
+        discard_window(window)
+        raise
     with meter.lock:
         if meter.folded and mark >= 0:
             folded = meter.marks.since(position)
