@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from opentelemetry.context import get_current
 
 from ttstrace import stage, synthesis
 
@@ -212,14 +213,18 @@ def dropped_generator(backend: Backend, decorate: Decorate) -> list[Any]:
 def staged(backend: Backend, decorate: Decorate) -> list[Any]:
     traced = decorate(staged) is not staged
 
+    left: list[bool] = []
+
     @decorate
     def speak(text: str) -> bytes:
+        inside = get_current()
         with stage("vocoder") if traced else contextlib.nullcontext():
             backend.calls += 1
+        left.append(get_current() is inside)
         with stage("playback", synthesis=False) if traced else contextlib.nullcontext():
             return backend.whole
 
-    return [speak("hello")]
+    return [speak("hello"), *left]
 
 
 class Hostile:
