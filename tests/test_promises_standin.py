@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -966,3 +967,79 @@ def test_a_service_keeps_no_card_of_ours_busy(cuda: StandIn, spans: Spans, strea
         trace_callable(speak, options)("hello")
     assert spans.one().kind.name == "CLIENT"
     assert cuda.events == 0
+
+
+def test_a_call_takes_until_it_returns_at_least(cuda: StandIn, spans: Spans) -> None:
+    """The card came to its work, a short one, only after somebody else's."""
+    cuda.launch(0.3)
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.01)
+        begun = time.perf_counter()
+        time.sleep(0.1)
+        took.append(time.perf_counter() - begun)
+        return cuda.tensor(RATE)
+
+    took: list[float] = []
+    speak("hello")
+    time.sleep(0.25)
+    assert spans.attributes()["tts.synthesis.duration"] == pytest.approx(took[0], abs=CLOSE)
+
+
+def test_a_stream_that_fails_while_the_card_is_at_work(cuda: StandIn, spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[Any]:
+        cuda.launch(0.05)
+        yield cuda.tensor(RATE)
+        raise ValueError("no more")
+
+    stream = speak("hello")
+    next(stream)
+    with pytest.raises(ValueError, match="no more"):
+        next(stream)
+    assert spans.all() == []
+    time.sleep(0.06)
+    span = spans.attributes()
+    assert (span["error.type"], span["tts.stream.chunks"]) == ("ValueError", 1)
+    assert span["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.05, abs=CLOSE)
+    assert span["tts.synthesis.duration"] == pytest.approx(0.05, abs=CLOSE)
+    assert "tts.rtf" not in span
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_a_signal_handler_that_speaks_while_another_synthesis_is_ended(cuda: StandIn, spans: Spans) -> None:
+    """It comes in anywhere, in the midst of ending what waited for the card as well."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Any:
+        cuda.launch(0.0002)
+        return cuda.tensor(RATE)
+
+    def handle(*_: object) -> None:
+        nonlocal handled
+        handled += 1
+        speak("from a signal")
+
+    started: list[int] = []
+
+    class Counts(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            started.append(span.context.span_id)
+
+    trace.get_tracer_provider().add_span_processor(Counts())  # type: ignore[attr-defined]
+    handled = 0
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    try:
+        end = time.perf_counter() + 0.5
+        while time.perf_counter() < end:
+            speak("hello")
+            drain(0.001)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert handled > 10
+    assert drain(5)
+    ended = [span.context.span_id for span in spans.all()]
+    assert sorted(ended) == sorted(started)  # each once; what a signal says inside an export is not traced
