@@ -366,6 +366,11 @@ def piper_model() -> PiperWrapper:
     return model
 
 
+def test_a_text_that_a_voice_gives_no_piece_for_is_a_clear_error(piper_model: PiperWrapper) -> None:
+    with pytest.raises(RuntimeError, match="piper made no audio of this text: pass words of the language"):
+        piper_model.synthesize("...")
+
+
 def test_piper_speaks_the_librarys_own_chunks(piper_model: PiperWrapper, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[np.ndarray] = []
     real = piper.PiperVoice.synthesize
