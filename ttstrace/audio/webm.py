@@ -96,6 +96,7 @@ class Webm(Fields):
         self._begun = False
         self._told: dict[int, int | float | bytes] = {}
         self._group = 0  # the TrackEntry or BlockGroup that is open, if any
+        self._stale = False  # something was told in the one before
         self._group_end = 0
         # Of the track that is heard.
         self._track: int | None = None
@@ -188,8 +189,10 @@ class Webm(Fields):
             self._begin_block(size, sink)
         elif name in _OPENED:
             if name in (_TRACK, _GROUP):
-                for other in self._told.keys() & (_OF_TRACK if name == _TRACK else _OF_GROUP):
-                    del self._told[other]
+                if self._stale:
+                    for other in _OF_TRACK if name == _TRACK else _OF_GROUP:
+                        self._told.pop(other, None)
+                    self._stale = False
                 self._group, self._group_end = name, self._at + size
         else:
             read = 0
@@ -201,11 +204,13 @@ class Webm(Fields):
                 read = min(size, _OPUS_HEAD)
             elif name == _ENCODINGS:
                 self._told[name] = 1
+                self._stale = True
             self.left = size
             if read:
                 self._stage, self.need, self.left, self._rest = _VALUE, read, 0, size - read
 
     def _value(self, field: bytes) -> None:
+        self._stale = self._stale or self._group != 0
         self._stage, self.need, self.left = _HEADER, 2, self._rest
         name = self._id
         if name == _CODEC_PRIVATE:
