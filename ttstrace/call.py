@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from ttstrace import semconv
 from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_rate_of
+from ttstrace.callbacks import listen
 from ttstrace.faults import report
 from ttstrace.lifecycle import Operation, Synthesis, is_cold
 from ttstrace.streams import count_pieces
@@ -106,6 +108,8 @@ class Options:
     device: Option = None
     producer: Producer | None = None
     attributes: Option = None
+    callback: str | None = None
+    """The name of the parameter that holds a callable which is given each chunk."""
 
     when: Callable[[Call], bool] | None = None
     """Whether a call is a synthesis at all (callable only)."""
@@ -162,6 +166,7 @@ class Target(Operation):
         "itself",
         "options",
         "shows_calls",
+        "synthesis",
     )
 
     def __init__(self, function: Any, options: Options, *, name: str | None = None, patched: bool = False) -> None:
@@ -190,7 +195,9 @@ class Target(Operation):
         self._asked = tuple(asked)
         self.asks = bool(asked)
         self.picks = options.audio is not None
-        self.plays = callable(options.plays) or bool(options.plays)
+        self.plays = callable(options.plays) or bool(options.plays) or options.callback is not None
+        self.synthesis = CallSynthesis if options.callback is None else CallbackSynthesis
+        """What a call of it is."""
         self.shows_calls = any(callable(getattr(options, option)) for option in OPTION_NAMES) or bool(asked)
         """Some option gets to see the call."""
         self.fixed_format: tuple[int | None, str | None] | None = None
@@ -224,16 +231,21 @@ class Target(Operation):
         self._rate_names = known(_RATE_ARGUMENTS)
         self._output_names = known(OUTPUT_ARGUMENTS)
         self.writes = bool(self._output_names) or self.options.output is not None
-        text = self.options.text
-        if isinstance(text, str):
-            if not known((text,)):
-                names = [p.name for p in parameters]
-                near = difflib.get_close_matches(text, names, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(names) or 'no parameters'}"
-                raise ValueError(f"text={text!r}: {self.function} has no parameter of that name{hint}")
-            self._text_names = (text,)
-        elif text is not None and not callable(text):
+        text, callback = self.options.text, self.options.callback
+        if text is not None and not isinstance(text, str) and not callable(text):
             raise TypeError(f"text must be the name of the parameter that holds the text, not {type(text).__name__}")
+        if callback is not None and not isinstance(callback, str):
+            raise TypeError(
+                f"callback must be the name of the parameter that holds the callback, not {type(callback).__name__}"
+            )
+        for option, name in (("text", text), ("callback", callback)):
+            if isinstance(name, str) and not known((name,)):
+                names = [p.name for p in parameters]
+                near = difflib.get_close_matches(name, names, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(names) or 'no parameters'}"
+                raise ValueError(f"{option}={name!r}: {self.function} has no parameter of that name{hint}")
+        if isinstance(text, str):
+            self._text_names = (text,)
 
     def argument(self, name: str, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One argument by name, without binding the others; a sentinel where it has none."""
@@ -246,6 +258,20 @@ class Target(Operation):
             if 0 <= position < len(args):
                 return args[position]
         return self._defaults.get(name, _MISSING)
+
+    def replaced(
+        self, name: str, value: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with another value for one of them; see `argument`."""
+        position = self._positions.get(name)
+        if name not in kwargs and position is not None:
+            if instance is not None and self._bound_first:
+                position -= 1
+            if 0 <= position < len(args):
+                return (*args[:position], value, *args[position + 1 :]), kwargs
+            if any(p.name == name and p.kind is inspect.Parameter.POSITIONAL_ONLY for p in self._parameters):
+                return args, kwargs  # left at its default, and no other way to say it
+        return args, {**kwargs, name: value}
 
     def warm(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note a call that is not measured: the model's next synthesis is no cold start."""
@@ -455,6 +481,36 @@ class CallSynthesis(Synthesis):
         super().let_go()
         self._args, self._kwargs = (), {}
         self._instance = self._call = None
+
+
+class CallbackSynthesis(CallSynthesis):
+    """The synthesis of one call that may be given a callback for its chunks."""
+
+    __slots__ = ("_heard",)
+
+    def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(target, instance, args, kwargs)
+        self._heard = False
+
+    def take_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = super().take_arguments()
+        name = self._target.options.callback
+        callback = self._target.argument(name, self._instance, args, kwargs)  # type: ignore[arg-type]
+        if not callable(callback):
+            return args, kwargs
+        self._heard = True
+        heard = listen(self, callback, super().take_chunk)
+        return self._target.replaced(name, heard, self._instance, args, kwargs)  # type: ignore[arg-type]
+
+    def take_chunk(self, asked: float | None, arrived: float, chunk: object) -> None:
+        """What comes another way while a callback is given the audio would count it twice."""
+        if not self._heard:
+            super().take_chunk(asked, arrived, chunk)
+
+    def is_played(self) -> bool:
+        # A call that returned before its callback was given anything says nothing of the synthesis's time.
+        unheard = self._heard and self.reader is None and semconv.TTS_AUDIO_DURATION not in self._attributes
+        return unheard or super().is_played()
 
 
 def _add(attributes: Attributes, name: str, answer: object) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import wrapt
 from opentelemetry.context import Context, attach, get_current
 
-from ttstrace.call import Call, CallSynthesis, Options, Target
+from ttstrace.call import Call, Options, Target
 from ttstrace.faults import report
 from ttstrace.lifecycle import Synthesis, back_to, drain, running, suppressed
 from ttstrace.providers import idle
@@ -44,6 +44,7 @@ def traced_synthesis(
     device: str | Callable[[Call], Any] | None = None,
     producer: Producer | None = None,
     attributes: Mapping[str, Any] | Callable[[Call], Any] | None = None,
+    callback: str | None = None,
 ) -> Callable[[_Function], _Function]: ...
 def traced_synthesis(function: Any = None, /, **options: Any) -> Any:
     """Trace every call of a function that synthesizes speech, whatever it returns.
@@ -52,8 +53,8 @@ def traced_synthesis(function: Any = None, /, **options: Any) -> Any:
     functions, methods, class and static methods, callable objects and partials. What the call returns or raises is
     unchanged; a lazy result (an iterator, a response body, an awaitable) is measured while it is consumed.
 
-    Every option but `text` and `producer` is a literal or a callable that gets the `Call` (`.instance`, `.arguments`
-    by name, `.result`; for a stream, `.chunk`).
+    Every option but `text`, `callback` and `producer` is a literal or a callable that gets the `Call` (`.instance`,
+    `.arguments` by name, `.result`; for a stream, `.chunk`).
 
     Args:
         function: what to trace.
@@ -70,13 +71,16 @@ def traced_synthesis(function: Any = None, /, **options: Any) -> Any:
         producer: `"pull"` where a stream is made only while it is pulled, `"push"` where it is made meanwhile, as by a
             remote service.
         attributes: further attributes of the span: bool, str, int, float.
+        callback: name of the parameter that holds a callable, sync or async, which is given each chunk as its first
+            argument (or what `audio` picks out of that). Time inside it is hold; where the synthesis waits for it,
+            `producer="pull"` says so.
 
     Returns:
         The function, traced; used with options, what traces it.
 
     Raises:
-        TypeError, ValueError: an option is unknown or has no meaning, or `text` names no parameter: said when the
-            decorator is applied.
+        TypeError, ValueError: an option is unknown or has no meaning, or `text` or `callback` names no parameter: said
+            when the decorator is applied.
     """
     if function is None:
         checked = _checked(options)
@@ -86,7 +90,7 @@ def traced_synthesis(function: Any = None, /, **options: Any) -> Any:
 
 _PUBLIC = (
     "provider", "model", "voice", "language", "text", "sample_rate", "audio", "format", "device", "producer",
-    "attributes",
+    "attributes", "callback",
 )  # fmt: skip
 
 
@@ -193,7 +197,7 @@ def _traced_call(target: Target) -> Callable[..., Any]:
             outer = _wanted(target, instance, args, kwargs)
             if outer is not None:
                 drain()
-                synthesis = CallSynthesis(target, instance, args, kwargs)
+                synthesis = target.synthesis(target, instance, args, kwargs)
                 if synthesis.is_synthesis():
                     args, kwargs = synthesis.take_arguments()
                     context = synthesis.begin(outer)
@@ -239,7 +243,7 @@ def _prepare(target: Target, instance: Any, args: Any, kwargs: Any) -> tuple[Syn
     """A synthesis that is yet to start, if the call is to be measured, and the arguments to call with."""
     try:
         if _wanted(target, instance, args, kwargs) is not None:
-            synthesis = CallSynthesis(target, instance, args, kwargs)
+            synthesis = target.synthesis(target, instance, args, kwargs)
             if synthesis.is_synthesis():
                 return synthesis, *synthesis.take_arguments()
     except BaseException as error:

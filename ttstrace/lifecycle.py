@@ -846,7 +846,7 @@ class Synthesis:
         if timeline.first_pull is None:
             timeline.end = end
         figures = timeline.settle(self._producer(timeline), reader)
-        if (timeline.first_pull is not None or timeline.marked) and not timeline.unknown:
+        if (timeline.first_pull is not None or timeline.marked or timeline.hold) and not timeline.unknown:
             attributes[semconv.TTS_STREAM_HOLD_DURATION] = timeline.hold
         if timeline.first_piece is not None:
             attributes[semconv.TTS_INPUT_WAIT_DURATION] = timeline.wait
