@@ -350,3 +350,187 @@ def test_a_callback_that_marks_its_own_hold(spans: Spans) -> None:
     attributes = spans.attributes()
     assert attributes["tts.stream.hold.duration"] == took(0.2)
     assert attributes["tts.synthesis.duration"] == took(0.1)
+
+
+# --- consumers that share a stream -------------------------------------------------------------------------------
+
+
+class Shared:
+    """A body that is made to be pulled by several threads: chunk number n takes what the test says of n."""
+
+    def __init__(self, *seconds: float) -> None:
+        self._left = list(enumerate(seconds))
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Shared:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        with self._lock:
+            if not self._left:
+                raise StopIteration
+            _, seconds = self._left.pop(0)
+        time.sleep(seconds)
+        return tone(0.1)
+
+
+class SharedByTasks:
+    def __init__(self, *seconds: float) -> None:
+        self._left = list(seconds)
+
+    def __aiter__(self) -> SharedByTasks:
+        return self
+
+    async def __anext__(self) -> np.ndarray:
+        if not self._left:
+            raise StopAsyncIteration
+        await asyncio.sleep(self._left.pop(0))
+        return tone(0.1)
+
+
+def in_threads(count: int, consume: Callable[[], Any]) -> None:
+    threads = [threading.Thread(target=consume) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("producer", ["pull", "push", None])
+def test_threads_that_share_a_stream(spans: Spans, producer: Any) -> None:
+    @traced_synthesis(sample_rate=RATE, producer=producer)
+    def speak(text: str) -> Shared:
+        return Shared(*[0.002] * 100)
+
+    stream, got = speak("hello"), []
+    begun = time.perf_counter()
+    in_threads(4, lambda: got.extend(stream))
+    elapsed = time.perf_counter() - begun
+    assert len(got) == 100
+    attributes = spans.attributes()
+    assert attributes["tts.stream.chunks"] == 100
+    assert attributes["tts.audio.duration"] == pytest.approx(10.0)
+    # Somebody was waiting nearly all the time: what two consumers wait at once counts once.
+    assert attributes["tts.synthesis.duration"] == pytest.approx(elapsed, abs=0.02)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.002)
+
+
+def test_a_shared_stream_ends_with_its_last_consumer(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Shared:
+        return Shared(0.01, 0.2, 0.15, 0.1)  # the first consumer is at the end while the others wait
+
+    stream, got = speak("hello"), []
+    in_threads(4, lambda: got.extend(stream))
+    attributes = spans.attributes()
+    assert attributes["tts.stream.chunks"] == len(got) == 4
+    assert attributes["tts.synthesis.duration"] == took(0.2)
+    assert "error.type" not in attributes
+
+
+def test_tasks_that_share_a_stream(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> SharedByTasks:
+        return SharedByTasks(0.01, 0.2, 0.15, 0.1, 0.3)
+
+    async def main() -> int:
+        stream, got = speak("hello"), []
+
+        async def consume() -> None:
+            async for chunk in stream:
+                got.append(chunk)
+
+        impatient = asyncio.create_task(consume())
+        others = [asyncio.create_task(consume()) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        impatient.cancel()  # gives up its chunk; the others go on
+        await asyncio.gather(impatient, *others, return_exceptions=True)
+        return len(got)
+
+    got = asyncio.run(main())
+    attributes = spans.attributes()
+    assert attributes["tts.stream.chunks"] == got == 4
+    assert "tts.interrupted" not in attributes
+    assert "error.type" not in attributes
+
+
+def test_threads_that_share_a_generator(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[np.ndarray]:
+        for _ in range(50):
+            time.sleep(0.001)
+            yield tone(0.1)
+
+    stream, got, refused = speak("hello"), [], []
+
+    def consume() -> None:
+        while True:
+            try:
+                got.append(next(stream))
+            except StopIteration:
+                return
+            except ValueError as error:  # Python's own: one consumer at a time
+                refused.append(str(error))
+                time.sleep(0.0005)
+
+    in_threads(2, consume)
+    assert set(refused) == {"generator already executing"}
+    attributes = spans.attributes()
+    assert attributes["tts.stream.chunks"] == len(got) == 50
+    assert "error.type" not in attributes
+
+
+def test_tasks_that_share_an_async_generator(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    async def speak(text: str) -> Any:
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+            yield tone(0.1)
+
+    async def main() -> tuple[int, int]:
+        stream, got, refused = speak("hello"), [], []
+
+        async def consume() -> None:
+            while True:
+                try:
+                    got.append(await stream.__anext__())
+                except StopAsyncIteration:
+                    return
+                except RuntimeError as error:
+                    refused.append(error)
+                    await asyncio.sleep(0.0005)
+
+        await asyncio.gather(consume(), consume())
+        return len(got), len(refused)
+
+    got, refused = asyncio.run(main())
+    assert refused
+    assert spans.attributes()["tts.stream.chunks"] == got == 20
+    assert "error.type" not in spans.attributes()
+
+
+def test_a_shared_stream_that_fails(spans: Spans) -> None:
+    class Failing(Shared):
+        def __next__(self) -> np.ndarray:
+            chunk = super().__next__()
+            if len(self._left) == 5:
+                raise OSError("gone")
+            return chunk
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Failing:
+        return Failing(*[0.01] * 10)
+
+    stream, raised = speak("hello"), []
+
+    def consume() -> None:
+        try:
+            for _ in stream:
+                pass
+        except OSError as error:
+            raised.append(error)
+
+    in_threads(3, consume)
+    assert raised
+    assert spans.attributes()["error.type"] == "OSError"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from time import perf_counter, thread_time
@@ -49,7 +50,7 @@ class Guard:
 class Pulls(Guard):
     """What happens around each pull: the span is current, the clock is read, the chunk is accounted for."""
 
-    __slots__ = ("context", "parent", "timeline")
+    __slots__ = ("consumers", "context", "inside", "over", "parent", "shared", "timeline")
 
     def __init__(self, synthesis: Synthesis, parent: Context | None) -> None:
         super().__init__(synthesis)
@@ -58,6 +59,14 @@ class Pulls(Guard):
         self.context: Context | None = None
         """The body's own context, as it left it: spans that it holds open over a `yield` keep their children."""
         self.timeline: Timeline | None = None
+        self.inside = False
+        """A consumer is inside the body; once it is shared, always."""
+        self.shared = False
+        """Two consumers were inside at once: from then on they are counted, and what they are given is serialized."""
+        self.consumers = 0
+        """How many are inside the shared body."""
+        self.over = False
+        """One of them came to its end; others may still be inside, waiting for the last chunks."""
         if parent is None:
             self.context = synthesis.context
             self.timeline = timeline = synthesis.follow()
@@ -83,7 +92,8 @@ class Pulls(Guard):
             outer = get_current()
             timeline = self.timeline
             if timeline is None:
-                asked = self._begin()
+                with synthesis._feeding():  # another consumer may have come first
+                    asked = self._begin() if self.timeline is None else perf_counter()
                 if asked is None:
                     synthesis.drop()
                     return None
@@ -126,6 +136,10 @@ class Pulls(Guard):
 
     def answer(self, asked: float, outer: Context, chunk: Any, cpu: float | None) -> None:
         """The body answered with a chunk."""
+        if self.shared:
+            self._part(outer, asked, chunk)
+            return
+        self.inside = False
         arrived = perf_counter()
         try:
             self.context = get_current()
@@ -141,6 +155,9 @@ class Pulls(Guard):
 
     def exhausted(self, outer: Context) -> None:
         """The body has no more."""
+        if self.shared:
+            self._part(outer, None, None, StopIteration())
+            return
         try:
             self._leave(outer)
             self.synthesis.finish()
@@ -150,6 +167,9 @@ class Pulls(Guard):
 
     def failed(self, outer: Context, error: BaseException) -> None:
         """The body raised, or was cancelled."""
+        if self.shared:
+            self._part(outer, None, None, error)
+            return
         try:
             self._leave(outer)
             self.synthesis.fail(error)
@@ -180,6 +200,9 @@ class Pulls(Guard):
 
     def pull(self, method: Callable[..., Any], *args: Any) -> Any:
         """One pull by a plain call: `__next__`, `send`, `throw`."""
+        if self.inside:
+            return self._pull_beside(method, args)
+        self.inside = True
         timeline = self.timeline
         if timeline is None or timeline.first_pull is None or self.synthesis.ended:
             return self._first_pull(method, args)
@@ -202,6 +225,10 @@ class Pulls(Guard):
         except BaseException as error:
             self._ended(outer, error)
             raise
+        if self.shared:
+            self._part(outer, asked, chunk)
+            return chunk
+        self.inside = False
         arrived = perf_counter()
         try:
             self.context = get_current()
@@ -236,7 +263,11 @@ class Pulls(Guard):
 
     async def apull(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """One pull by an await: `__anext__`, `asend`, `athrow`."""
-        begun = self.ask()
+        if self.inside:
+            begun = self._join()
+        else:
+            self.inside = True
+            begun = self.ask()
         if begun is None:
             return await method(*args)
         asked, outer = begun
@@ -254,9 +285,86 @@ class Pulls(Guard):
         self.answer(asked, outer, chunk, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
         return chunk
 
+    # Several consumers at once: threads or tasks that share the body.
+
+    def _pull_beside(self, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        begun = self._join()
+        if begun is None:
+            return method(*args)
+        asked, outer = begun
+        try:
+            chunk = method(*args)
+        except BaseException as error:
+            self._part(outer, asked, None, error)
+            raise
+        self._part(outer, asked, chunk)
+        return chunk
+
+    def _join(self) -> tuple[float, Context] | None:
+        """One more consumer asks; see `ask`."""
+        synthesis = self.synthesis
+        if synthesis.ended:
+            return None
+        outer = None
+        try:
+            outer = get_current()
+            with synthesis._feeding():
+                if not self.shared:
+                    self.consumers = int(self.inside)
+                    self.shared = self.inside = True
+                if self.timeline is None and self._begin() is None:
+                    synthesis.drop()
+                context = synthesis.context
+                if synthesis.ended or context is None:
+                    return None
+                asked = perf_counter()
+                if not self.consumers:
+                    self._account_for_hold(self.timeline, asked)  # type: ignore[arg-type]
+                attach(context)
+                self.consumers += 1
+            return asked, outer
+        except BaseException as fault:
+            self._give_up(outer)
+            report(fault)
+            return None
+
+    def _part(self, outer: Context, asked: float | None, chunk: Any, error: BaseException | None = None) -> None:
+        """One of several consumers was answered. The stream is over when the last of them has left."""
+        arrived = perf_counter()
+        synthesis, timeline = self.synthesis, self.timeline
+        try:
+            attach(outer)
+            with synthesis._feeding():
+                self.consumers -= 1
+                timeline.end = arrived  # type: ignore[union-attr]
+                if timeline.first_pull is None:  # type: ignore[union-attr]
+                    timeline.first_pull = (0.0, 0.0)  # type: ignore[union-attr]
+                if synthesis.ended:
+                    return
+                if error is None:
+                    self._take(asked, arrived, chunk)
+                elif isinstance(error, (StopIteration, StopAsyncIteration)):
+                    self.over, error = True, None
+                elif _was_busy(error) or (isinstance(error, asyncio.CancelledError) and self.consumers):
+                    error = None  # the others go on
+                over = self.over and not self.consumers
+            if error is not None:
+                synthesis.fail(error)
+            elif over:
+                synthesis.finish()
+        except BaseException as fault:
+            self._give_up(outer)
+            report(fault)
+
+    def _take(self, asked: float | None, arrived: float, chunk: Any) -> None:
+        try:
+            self.synthesis.take_chunk(asked, arrived, chunk)
+        except BaseException as fault:
+            report(fault)
+
     def read(self, whole: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One pull by reading: an empty answer, or one that was to be everything, is the end."""
-        begun = self.ask()
+        begun = self._join() if self.shared else self.ask()
         if begun is None:
             return method(*args, **kwargs)
         asked, outer = begun
@@ -317,7 +425,18 @@ class Pulls(Guard):
         # Closed while it was suspended, perhaps by the garbage collector: nothing of OpenTelemetry may be called here.
         self.synthesis.leave(outer)
         self.timeline.end = perf_counter()  # type: ignore[union-attr]
+        if self.shared:
+            self.consumers -= 1
+            if self.consumers:
+                return  # the others go on
         abandon(self.synthesis, self.last_seen())
+
+
+def _was_busy(error: BaseException) -> bool:
+    """Whether a generator refused, without running, because another consumer was inside it."""
+    return (type(error) is ValueError and str(error) == "generator already executing") or (
+        type(error) is RuntimeError and str(error).endswith("asynchronous generator is already running")
+    )
 
 
 def _is_empty(answer: Any) -> bool:
