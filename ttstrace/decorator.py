@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import importlib
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -141,13 +143,29 @@ class _TracedMethod(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     """A traced callable got from an instance or a class."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return getattr, (self.__self__, self.__name__)
+        owner = getattr(self, "__self__", None)
+        if owner is None:  # got from its class, or a staticmethod: by name, as any function
+            found = self.__module__, self.__qualname__
+            _look_up(*found)
+            return _look_up, found
+        return getattr, (owner, self.__name__)
 
     def __copy__(self) -> Any:
         return self
 
     def __deepcopy__(self, memo: Any) -> Any:
+        if getattr(self, "__self__", None) is None:
+            return self
         return getattr(copy.deepcopy(self.__self__, memo), self.__name__)  # as a bound method is
+
+
+def _look_up(module: str, qualified: str) -> Any:
+    """What a module has under a dotted name.
+
+    Raises:
+        AttributeError: nothing, as of what was defined inside a function.
+    """
+    return operator.attrgetter(qualified)(importlib.import_module(module))
 
 
 Traced.__bound_function_wrapper__ = _TracedMethod  # type: ignore[misc]
