@@ -353,7 +353,7 @@ class CallSynthesis(Synthesis):
             if text and all(isinstance(each, str) for each in text):
                 self.take_text("".join(text))
                 self.texts = len(text)
-        elif hasattr(text, "__next__") or hasattr(text, "__anext__"):
+        elif hasattr(text, "__next__") or hasattr(text, "__aiter__"):
             counted = count_pieces(self, text)
             args = tuple(counted if each is text else each for each in self._args)
             return args, {name: counted if each is text else each for name, each in self._kwargs.items()}
@@ -522,12 +522,12 @@ def _add(attributes: Attributes, name: str, answer: object) -> None:
 
 
 def is_text(value: object) -> bool:
-    """Whether a value can be the text: a str, a list of str, an iterator that is no file."""
+    """Whether a value can be the text: a str, a list of str, an iterator or async iterable that is no file."""
     if isinstance(value, str):
         return True
     if isinstance(value, list):
         return bool(value) and all(isinstance(each, str) for each in value)
-    return (hasattr(value, "__next__") or hasattr(value, "__anext__")) and not hasattr(value, "read")
+    return (hasattr(value, "__next__") or hasattr(value, "__aiter__")) and not hasattr(value, "read")
 
 
 def _named_strings(call: Call) -> Iterator[tuple[str, str]]:
