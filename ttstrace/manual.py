@@ -137,8 +137,9 @@ class synthesis(Synthesis):
         try:
             drain()
             context = get_current()
-            if self.start_time is None and not self.ended and not suppressed(context):
-                return self.begin(context)
+            with self._feeding():  # threads that all start it start it once
+                if self.start_time is None and not self.ended and not suppressed(context):
+                    return self.begin(context)
         except BaseException as fault:
             report(fault)
         return None
