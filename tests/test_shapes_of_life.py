@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
+import contextvars
 import copy
+import dataclasses
 import functools
 import inspect
+import multiprocessing
 import pickle
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from backends import RATE, tone, work
-from conftest import Spans
+from conftest import Metrics, Spans
+from opentelemetry import trace
 
 import ttstrace
-from ttstrace import stage, traced_synthesis
+from ttstrace import stage, synthesis, traced_synthesis
 
 
 class took:
@@ -413,7 +420,8 @@ def test_threads_that_share_a_stream(spans: Spans, producer: Any) -> None:
     assert attributes["tts.audio.duration"] == pytest.approx(10.0)
     # Somebody was waiting nearly all the time: what two consumers wait at once counts once.
     assert attributes["tts.synthesis.duration"] == pytest.approx(elapsed, abs=0.02)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.002)
+    if producer == "pull":
+        assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.002)
 
 
 def test_a_shared_stream_ends_with_its_last_consumer(spans: Spans) -> None:
@@ -534,3 +542,447 @@ def test_a_shared_stream_that_fails(spans: Spans) -> None:
     in_threads(3, consume)
     assert raised
     assert spans.attributes()["error.type"] == "OSError"
+
+
+# --- results and functions that go elsewhere ---------------------------------------------------------------------
+
+
+def names_of_parents(spans: Spans) -> list[tuple[int, int | None]]:
+    """Of each synthesis its characters and those of its parent."""
+    found = {span.context.span_id: span for span in spans.syntheses()}
+    characters = {key: (span.attributes or {})["tts.input.characters"] for key, span in found.items()}
+    return [
+        (characters[key], characters.get(span.parent.span_id) if span.parent else None) for key, span in found.items()
+    ]
+
+
+def test_a_result_handed_to_another_thread(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE, producer="pull")
+    def speak(text: str) -> Iterator[np.ndarray]:
+        for _ in range(3):
+            work(0.02)
+            yield tone(0.1)
+
+    current: list[Any] = []
+
+    def consume(stream: Any) -> None:
+        with trace.get_tracer("test").start_as_current_span("consumer") as own:
+            for _ in stream:
+                current.append(trace.get_current_span() is own)
+
+    with trace.get_tracer("test").start_as_current_span("caller") as caller:
+        stream = speak("hello")
+    in_threads(1, lambda: consume(stream))
+    assert current == [True] * 3
+    span = spans.one()
+    assert span.parent is not None
+    assert span.parent.span_id == caller.get_span_context().span_id
+    assert (span.attributes or {})["tts.synthesis.duration"] == took(0.06)
+
+
+def test_a_stream_handed_to_another_event_loop(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    async def speak(text: str) -> Any:
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+            yield tone(0.1)
+
+    async def rest(stream: Any) -> int:
+        return len([chunk async for chunk in stream])
+
+    async def main() -> int:
+        stream = speak("hello")
+        await stream.__anext__()
+        return await asyncio.to_thread(lambda: asyncio.run(rest(stream)))
+
+    assert asyncio.run(main()) == 2
+    assert spans.attributes()["tts.stream.chunks"] == 3
+
+
+@traced_synthesis(sample_rate=RATE)
+def spoken_whole(text: str) -> np.ndarray:
+    return tone(0.1)
+
+
+class Engine:
+    """A voice as programs write them."""
+
+    def __init__(self) -> None:
+        self.name = "ann"
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(self, text: str) -> np.ndarray:
+        return tone(0.1 * len(text))
+
+    @traced_synthesis(sample_rate=RATE)
+    @staticmethod
+    def static(text: str) -> np.ndarray:
+        return tone(0.1)
+
+    @traced_synthesis(sample_rate=RATE)
+    @classmethod
+    def shared(cls, text: str) -> np.ndarray:
+        return tone(0.1)
+
+    greet = functools.partialmethod(speak, "hi")
+
+    @functools.cached_property
+    def spoken(self) -> Any:
+        return traced_synthesis(sample_rate=RATE)(self._spoken)
+
+    def _spoken(self, text: str) -> np.ndarray:
+        return tone(0.3)
+
+    @traced_synthesis(sample_rate=RATE)
+    def __call__(self, text: str) -> np.ndarray:
+        return tone(0.4)
+
+
+class LouderEngine(Engine):
+    @traced_synthesis(sample_rate=RATE)
+    def speak(self, text: str) -> np.ndarray:
+        return super().speak(text + "!")
+
+
+SENT: dict[str, Any] = {
+    "function": spoken_whole,
+    "partial": functools.partial(spoken_whole),
+    "method": Engine().speak,
+    "overridden": LouderEngine().speak,
+    "of the class": functools.partial(Engine.speak, Engine()),
+    "static": Engine.static,
+    "static of an instance": Engine().static,
+    "of the class itself": Engine.shared,
+    "object": Engine(),
+}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_what_is_sent_to_a_process(spans: Spans, name: str) -> None:
+    sent = SENT[name]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        result = pool.submit(sent, "hi").result()
+    assert len(result) == len(pickle.loads(pickle.dumps(sent))("hi")) > 0
+    assert len(copy.deepcopy(sent)("hi")) == len(result)
+    assert len(pickle.loads(pickle.dumps(sent("hi")))) == len(result)
+
+
+def test_what_cannot_be_sent_says_so() -> None:
+    def local() -> Any:
+        class Local:
+            @traced_synthesis
+            def speak(self, text: str) -> None: ...
+
+        return Local
+
+    for unbound in (local().speak, traced_synthesis(lambda text: (yield))):
+        with pytest.raises((AttributeError, pickle.PicklingError)):
+            pickle.dumps(unbound)
+    with pytest.raises(TypeError, match="cannot pickle 'generator' object"):
+        pickle.dumps(traced_synthesis(lambda text: (yield))("hello"))
+
+
+# --- functions in functions --------------------------------------------------------------------------------------
+
+
+def test_a_function_that_calls_itself(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> np.ndarray:
+        if len(text) > 1:
+            return np.concatenate([speak(text[:1]), speak(text[1:])])
+        work(0.02)
+        return tone(0.1)
+
+    assert len(speak("abc")) == 7200
+    assert sorted(names_of_parents(spans), key=str) == [(1, 2), (1, 2), (1, 3), (2, 3), (3, None)]
+    for span in spans.syntheses():
+        attributes = span.attributes or {}
+        assert attributes["tts.audio.duration"] == pytest.approx(0.1 * attributes["tts.input.characters"])
+        assert attributes["tts.synthesis.duration"] == took(0.02 * attributes["tts.input.characters"])
+
+
+def test_a_generator_that_pulls_itself(spans: Spans) -> None:
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[np.ndarray]:
+        if len(text) > 1:
+            yield from speak(text[:1])
+            yield from speak(text[1:])
+        else:
+            work(0.02)
+            yield tone(0.1)
+
+    for _ in speak("abc"):
+        time.sleep(0.03)
+    assert sorted(names_of_parents(spans), key=str) == [(1, 2), (1, 2), (1, 3), (2, 3), (3, None)]
+    for span in spans.syntheses():
+        attributes = span.attributes or {}
+        assert attributes["tts.stream.chunks"] == attributes["tts.input.characters"]
+        assert attributes["tts.synthesis.duration"] == took(0.02 * attributes["tts.input.characters"])
+
+
+@pytest.fixture
+def patched() -> Iterator[None]:
+    path = f"{__name__}:backend"
+    ttstrace.instrument(path, sample_rate=RATE, provider="acme")
+    yield
+    ttstrace.uninstrument(path)
+
+
+def backend(text: str) -> np.ndarray:
+    time.sleep(0.05)
+    return tone(0.1)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_function_around_several_patched_calls(
+    spans: Spans, recorded: Metrics, patched: None, parallel: bool
+) -> None:
+    @traced_synthesis(sample_rate=RATE, text="text")
+    def speak(text: list[str]) -> np.ndarray:
+        if not parallel:
+            return np.concatenate([backend(each) for each in text])
+        with ThreadPoolExecutor(len(text)) as pool:
+            calls = [pool.submit(contextvars.copy_context().run, backend, each) for each in text]
+            return np.concatenate([call.result() for call in calls])
+
+    speak(["one", "two", "three"])
+    *inner, outer = spans.syntheses()
+    assert outer.parent is None
+    assert {span.parent.span_id for span in inner if span.parent} == {outer.context.span_id}
+    assert [(span.attributes or {})["tts.audio.duration"] for span in inner] == pytest.approx([0.1] * 3)
+    assert all((span.attributes or {})["tts.synthesis.duration"] == took(0.05) for span in inner)
+    attributes = outer.attributes or {}
+    assert attributes["tts.audio.duration"] == pytest.approx(0.3)
+    assert attributes["tts.input.characters"] == 11
+    assert attributes["tts.synthesis.duration"] == took(0.05 if parallel else 0.15)
+    # The outermost alone is active; the innermost alone record what they took.
+    assert attributes["tts.concurrency.max"] == 1
+    assert sum(point.count for point in recorded.points("gen_ai.client.operation.duration")) == 3
+    assert [point.value for point in recorded.points("tts.client.active")] == [0]
+
+
+# --- classes and wrappers of all kinds ---------------------------------------------------------------------------
+
+
+def test_methods_of_every_kind(spans: Spans) -> None:
+    engine = Engine()
+    for result, seconds in (
+        (engine.greet(), 0.2),
+        (engine.spoken("hello"), 0.3),
+        (engine("hello"), 0.4),
+        (engine.static("hello"), 0.1),
+        (engine.shared("hello"), 0.1),
+    ):
+        assert len(result) == round(seconds * RATE)
+    assert [(span.attributes or {})["tts.audio.duration"] for span in spans.syntheses()] == pytest.approx(
+        [0.2, 0.3, 0.4, 0.1, 0.1]
+    )
+    assert {(span.attributes or {})["gen_ai.provider.name"] for span in spans.syntheses()} == {"Engine"}
+
+
+def test_a_method_that_calls_super(spans: Spans) -> None:
+    LouderEngine().speak("hi")
+    inner, outer = spans.syntheses()
+    assert inner.parent is not None
+    assert inner.parent.span_id == outer.context.span_id
+    told = [
+        ((span.attributes or {})["gen_ai.provider.name"], (span.attributes or {})["tts.input.characters"])
+        for span in (inner, outer)
+    ]
+    assert told == [("Engine", 3), ("LouderEngine", 2)]
+
+
+def test_abstract_methods_stay_abstract(spans: Spans) -> None:
+    class Base(abc.ABC):
+        @traced_synthesis
+        @abc.abstractmethod
+        def inside(self, text: str) -> None: ...
+
+        @abc.abstractmethod
+        @traced_synthesis
+        def outside(self, text: str) -> None: ...
+
+    with pytest.raises(TypeError, match=r"abstract methods '?inside'?, '?outside'?"):
+        Base()  # type: ignore[abstract]
+
+
+def test_a_frozen_dataclass_with_slots(spans: Spans) -> None:
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Voice:
+        sample_rate: int = RATE
+
+        @traced_synthesis
+        def speak(self, text: str) -> np.ndarray:
+            return tone(0.1, self.sample_rate)
+
+    dataclasses.replace(Voice(), sample_rate=16000).speak("hello")
+    assert dataclasses.asdict(Voice()) == {"sample_rate": RATE}
+    attributes = spans.attributes()
+    assert attributes["tts.audio.sample_rate"] == 16000
+    assert attributes["tts.audio.duration"] == pytest.approx(0.1)
+
+
+def test_single_dispatch(spans: Spans) -> None:
+    @functools.singledispatch
+    def inside(text: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    @inside.register
+    @traced_synthesis(sample_rate=RATE)
+    def _(text: str) -> np.ndarray:
+        return tone(0.1)
+
+    @traced_synthesis(sample_rate=RATE)
+    @functools.singledispatch
+    def outside(text: Any) -> np.ndarray:
+        return tone(0.2)
+
+    outside.register(list)(lambda text: tone(0.3))
+    inside("hello")
+    outside("hello")
+    outside(["hello", "you"])
+    found = [span.attributes or {} for span in spans.syntheses()]
+    assert [each["tts.audio.duration"] for each in found] == pytest.approx([0.1, 0.2, 0.3])
+    assert [each["tts.input.characters"] for each in found] == [5, 5, 8]
+
+
+def test_a_cache_above_synthesizes_once(spans: Spans) -> None:
+    @functools.lru_cache
+    @traced_synthesis(sample_rate=RATE)
+    def above(text: str) -> np.ndarray:
+        return tone(0.1)
+
+    @traced_synthesis(sample_rate=RATE)
+    @functools.lru_cache
+    def below(text: str) -> np.ndarray:
+        return tone(0.1)
+
+    assert above("hello") is above("hello")
+    assert len(spans.syntheses()) == 1
+    assert below("hello") is below("hello")
+    assert below.cache_info().hits == 1  # what it is under stays reachable
+    below.cache_clear()
+
+
+def test_wraps_on_top_keeps_one_span(spans: Spans) -> None:
+    @functools.wraps(spoken_whole)
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        return spoken_whole(*args, **kwargs)
+
+    assert inspect.signature(outer) == inspect.signature(spoken_whole)
+    outer("hello")
+    assert spans.one().name == f"text_to_speech {__name__}.spoken_whole"
+
+
+# --- fed by hand, from everywhere --------------------------------------------------------------------------------
+
+
+def test_by_hand_before_the_start_and_after_the_end(spans: Spans) -> None:
+    s = synthesis(text="hello", sample_rate=RATE)
+    s.chunk(tone(0.1))  # nothing runs yet
+    s.end()
+    assert spans.syntheses() == []
+    s.start()
+    s.chunk(tone(0.2))
+    s.end()
+    s.end(ValueError("too late"))
+    s.chunk(tone(0.4))
+    s.add_text("more")
+    s.set_attribute("more", 1)
+    s.start()
+    s.end()
+    attributes = spans.attributes()
+    assert attributes["tts.audio.duration"] == pytest.approx(0.2)
+    assert attributes["tts.input.characters"] == 5
+    assert "error.type" not in attributes
+    assert "more" not in attributes
+
+
+def test_by_hand_ended_by_every_thread(spans: Spans, recorded: Metrics) -> None:
+    for _ in range(50):
+        s = synthesis(text="hello", sample_rate=RATE).start()
+        barrier = threading.Barrier(4)
+
+        def finish(s: synthesis = s, barrier: threading.Barrier = barrier) -> None:
+            s.chunk(tone(0.1))
+            barrier.wait()
+            s.end()
+
+        in_threads(4, finish)
+    found = spans.syntheses()
+    assert len(found) == 50
+    assert {(span.attributes or {})["tts.stream.chunks"] for span in found} == {4}
+    assert [point.value for point in recorded.points("tts.client.active")] == [0]
+
+
+def test_by_hand_started_by_every_thread(spans: Spans, recorded: Metrics) -> None:
+    for _ in range(50):
+        s = synthesis(text="hello", sample_rate=RATE)
+        barrier = threading.Barrier(4)
+
+        def begin(s: synthesis = s, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            s.start()
+
+        in_threads(4, begin)
+        s.end()
+    assert len(spans.syntheses()) == 50
+    assert [point.value for point in recorded.points("tts.client.active")] == [0]
+
+
+# --- text in pieces ----------------------------------------------------------------------------------------------
+
+
+class LanguageModel:
+    """An answer that is iterated, but is no iterator itself."""
+
+    async def __aiter__(self) -> Any:
+        for piece in ("Good ", "morning", "."):
+            await asyncio.sleep(0.1)
+            yield piece
+
+
+@pytest.mark.parametrize("producer", ["pull", "push"])
+def test_a_slow_text_that_is_iterated(spans: Spans, producer: Any) -> None:
+    @traced_synthesis(sample_rate=RATE, producer=producer)
+    async def speak(text: Any) -> Any:
+        async for _ in text:
+            await asyncio.sleep(0.03)
+            yield tone(0.1)
+
+    async def main() -> int:
+        return len([chunk async for chunk in speak(LanguageModel())])
+
+    assert asyncio.run(main()) == 3
+    attributes = spans.attributes()
+    assert attributes["tts.input.characters"] == 13
+    assert attributes["tts.input.wait.duration"] == took(0.3)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.03)
+    assert attributes.get("tts.synthesis.duration") == (took(0.09) if producer == "pull" else None)
+
+
+def test_a_slow_text_that_another_thread_takes(spans: Spans) -> None:
+    def language_model() -> Iterator[str]:
+        for piece in ("Good ", "morning", "."):
+            time.sleep(0.1)
+            yield piece
+
+    @traced_synthesis(sample_rate=RATE, producer="push")
+    def speak(text: Iterator[str]) -> Iterator[np.ndarray]:
+        made: queue.Queue[Any] = queue.Queue()
+
+        def produce() -> None:
+            for _ in text:
+                time.sleep(0.03)
+                made.put((tone(0.1),))
+            made.put(None)
+
+        threading.Thread(target=produce).start()
+        return (chunk for (chunk,) in iter(made.get, None))
+
+    assert len(list(speak(language_model()))) == 3
+    attributes = spans.attributes()
+    assert attributes["tts.input.characters"] == 13
+    assert attributes["tts.input.wait.duration"] == took(0.3)
+    assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.03)
+    assert "tts.synthesis.duration" not in attributes  # it waited for text most of the time
