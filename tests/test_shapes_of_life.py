@@ -99,6 +99,23 @@ def test_a_callback_of_an_undeclared_producer(spans: Spans, seconds: float, know
     assert attributes["gen_ai.response.time_to_first_chunk"] == took(0.03)
 
 
+def test_a_callback_inside_the_pulls(spans: Spans) -> None:
+    @traced_synthesis(callback="on_audio", sample_rate=RATE, producer="pull")
+    def speak(text: str, on_audio: Callable[[Any], Any]) -> Iterator[int]:
+        for index in range(3):
+            work(0.02)
+            on_audio(tone(0.1))
+            yield index
+
+    for _ in speak("hello", Player(seconds=0.25).on_audio):
+        time.sleep(0.05)
+    attributes = spans.attributes()
+    assert attributes["tts.stream.chunks"] == 3
+    assert attributes["tts.synthesis.duration"] == took(0.06)
+    assert attributes["tts.stream.hold.duration"] == took(0.9)
+    assert attributes["tts.stream.underruns"] == 0  # it was the player that was late
+
+
 class Frame:
     def __init__(self, index: int, data: Any) -> None:
         self.index = index
@@ -519,10 +536,12 @@ def test_tasks_that_share_an_async_generator(spans: Spans) -> None:
 
 
 def test_a_shared_stream_that_fails(spans: Spans) -> None:
+    failures = iter([False] * 5 + [True] * 5)
+
     class Failing(Shared):
         def __next__(self) -> np.ndarray:
             chunk = super().__next__()
-            if len(self._left) == 5:
+            if next(failures):
                 raise OSError("gone")
             return chunk
 
