@@ -6,6 +6,7 @@ import abc
 import asyncio
 import contextvars
 import copy
+import ctypes
 import dataclasses
 import functools
 import inspect
@@ -315,6 +316,21 @@ def test_a_callback_that_is_not_given(spans: Spans) -> None:
     found = [span.attributes or {} for span in spans.syntheses()]
     assert [each.get("tts.stream.chunks") for each in found] == [1, None, 1, 1, 1]
     assert [each["tts.audio.duration"] for each in found] == pytest.approx([0.1] * 5)
+
+
+def test_a_callback_in_c_is_left_alone(spans: Spans) -> None:
+    given: list[int] = []
+    pointer = ctypes.CFUNCTYPE(None, ctypes.c_int)(given.append)
+
+    @traced_synthesis(callback="on_audio", sample_rate=RATE)
+    def speak(text: str, on_audio: Any) -> np.ndarray:
+        assert on_audio is pointer
+        ctypes.cast(on_audio, ctypes.CFUNCTYPE(None, ctypes.c_int))(7)
+        return tone(0.1)
+
+    speak("hello", pointer)
+    assert given == [7]
+    assert spans.attributes()["tts.audio.duration"] == pytest.approx(0.1)
 
 
 def test_what_keeps_the_callback_keeps_no_synthesis(spans: Spans) -> None:

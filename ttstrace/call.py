@@ -496,7 +496,9 @@ class CallbackSynthesis(CallSynthesis):
         args, kwargs = super().take_arguments()
         name = self._target.options.callback
         callback = self._target.argument(name, self._instance, args, kwargs)  # type: ignore[arg-type]
-        if not callable(callback):
+        # C takes a function pointer for the memory it is: nothing can stand in for one.
+        native = sys.modules.get("_ctypes")
+        if not callable(callback) or (native is not None and isinstance(callback, native.CFuncPtr)):
             return args, kwargs
         self._heard = True
         heard = listen(self, callback, super().take_chunk)
