@@ -487,6 +487,10 @@ def test_a_reading_that_an_opening_overtook_is_not_that_windows() -> None:
     assert sampler.leave(first) == 20
 
 
+# Later Pythons do not tell of every instruction that is asked for in mid-call: there, lines have to do.
+MOMENT = "opcode" if sys.version_info < (3, 12) else "line"
+
+
 class Traced:
     """Runs something at one instruction of the sampler's own code, on this thread."""
 
@@ -498,8 +502,8 @@ class Traced:
     def __call__(self, frame: types.FrameType, event: str, argument: object) -> Any:
         if not frame.f_code.co_filename.endswith(("monitor/sampler.py", "monitor/suffix.py")):
             return None
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        if event == "opcode":
+        frame.f_trace_lines, frame.f_trace_opcodes = MOMENT == "line", MOMENT == "opcode"
+        if event == MOMENT:
             if self.left == 0:
                 sys.settrace(None)
                 self.came = True
@@ -547,7 +551,7 @@ def test_a_handler_may_come_in_at_any_instruction(closing: bool) -> None:
         # What came in at the very last is let go by the next.
         sampler.leave(sampler.enter()[0])
         assert (sampler._open, sampler._folded, sampler._deferred, sampler._busy) == (0, False, [], False)
-    assert moments > 200
+    assert moments > (200 if MOMENT == "opcode" else 30)
 
 
 @pytest.mark.parametrize("started", [False, True])
