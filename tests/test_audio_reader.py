@@ -206,6 +206,17 @@ def test_objects() -> None:
     assert AudioReader(RATE).feed(Carrier(audio=None)) == 0.0
 
 
+def test_the_end_is_the_end() -> None:
+    reader = AudioReader(RATE, "mp3")
+    for chunk in (b"", b"ID3\x04\x00\x00\x00\x00\x00\x0fno audio at all"):
+        reader.feed(chunk)
+    reader.finish()
+    once = facts(reader)
+    assert once[0] is None
+    reader.finish()
+    assert facts(reader) == once
+
+
 def test_nothing_is_nothing() -> None:
     reader = AudioReader(RATE, "pcm")
     assert reader.feed(None) == 0.0

@@ -188,6 +188,7 @@ class AudioReader:
                 self._stream.finish(self)
                 self._look_at(self._stream)
                 self._stream = None
+                self._blank = False
             elif self._blank and not self._known and self._transport is None:
                 self._known = True  # there is no audio, of a known format
                 self.format = self.format or self._declared.name
