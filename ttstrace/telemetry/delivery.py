@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,16 +101,16 @@ class CountedBatchProcessor(BatchSpanProcessor):
     def __init__(self, exporter: SpanExporter, tally: Tally) -> None:
         super().__init__(exporter)
         self._tally = tally
-        self._closed = False
+        self.closed = False
 
     def on_end(self, span: ReadableSpan) -> None:
-        if not self._closed and span.context is not None and span.context.trace_flags.sampled:
+        if not self.closed and span.context is not None and span.context.trace_flags.sampled:
             self._tally.accept()
         super().on_end(span)
 
     def close(self, timeout: float) -> bool:
         """Export what is queued and stop; False where that took longer than ``timeout`` seconds."""
-        self._closed = True
+        self.closed = True
         # The public shutdown() takes no timeout; the batch behind it does.
         self._batch_processor.shutdown(timeout_millis=int(timeout * 1000))
         return not self._batch_processor._worker_thread.is_alive()
@@ -155,8 +155,8 @@ class SpanOutput(Output):
             self.processor = SpanFileProcessor(exporter)
             self._batch = None
         else:
-            _count_spans(exporter, self.tally)
-            self.processor = self._batch = CountedBatchProcessor(exporter, self.tally)
+            self.processor = self._batch = batch = CountedBatchProcessor(exporter, self.tally)
+            _count_spans(exporter, self.tally, lambda: batch.closed)
 
     def flush(self, timeout: float) -> bool:
         if self._batch is not None:
@@ -230,12 +230,19 @@ def _count_lines(exporter: SpanFileExporter, tally: Tally) -> None:
     exporter.export = counted  # type: ignore[method-assign]
 
 
-def _count_spans(exporter: SpanExporter, tally: Tally) -> None:
+def _count_spans(exporter: SpanExporter, tally: Tally, closed: Callable[[], bool]) -> None:
     export = exporter.export
 
     def counted(spans: Any) -> SpanExportResult:
-        with _loss_counted(tally, len(spans)):
-            result = export(spans)
+        try:
+            with _loss_counted(tally, len(spans)):
+                result = export(spans)
+        except Exception:
+            if not closed():
+                raise
+            # When its time is over, exit closes a channel in the midst of a batch. That the batch is lost is
+            # counted; the SDK would log a traceback of it.
+            return SpanExportResult.FAILURE
         if result is SpanExportResult.SUCCESS:
             tally.deliver(len(spans))
         else:
