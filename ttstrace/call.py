@@ -37,7 +37,10 @@ _MISSING: Final = object()
 class Call:
     """One call, as callables given for options see it."""
 
-    __slots__ = ("_args", "_arguments", "_kwargs", "_remembered", "_target", "chunk", "instance", "result", "returned")
+    __slots__ = (
+        "_args", "_arguments", "_kwargs", "_remembered", "_target", "chunk", "deferred", "instance", "result",
+        "returned",
+    )  # fmt: skip
 
     def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._target = target
@@ -51,6 +54,8 @@ class Call:
         """What the call returned; None before it did."""
         self.chunk: Any = None
         """The current chunk of a stream; None elsewhere."""
+        self.deferred = False
+        """The audio is still to come, behind the result."""
         self.returned = False
         """The backend is done. What was not known before (None) is asked for once more then."""
 
@@ -119,10 +124,14 @@ class Options:
     """The backend plays the sound itself, or returns before it is done: the call's time is not the synthesis's."""
     output: Option = None
     """Where the audio is written, if not to an argument that is named as such."""
+    body: Callable[[Call], tuple[Any, str] | None] | None = None
+    """Where audio still comes from that is yet to be read, behind the result that is handed out (callable only): the
+    object and the name of its attribute, or the mapping and its key, that everybody reads it through, such as an HTTP
+    response's stream. It is measured there, and the result stays the same object. None: the result came whole."""
     weights: Option = None
     """The object that holds the loaded model, if that is not the instance."""
-    server_address: Option = None
-    server_port: Option = None
+    server: Option = None
+    """URL of the service, whose host and port are recorded."""
     input_type: Option = None
     usage_characters: Option = None
     cloned: Option = None
@@ -142,7 +151,7 @@ class Options:
 OPTION_NAMES: Final = tuple(field.name for field in fields(Options))
 # Options that are told as attributes; those that a call can answer only by what it returned are asked again then.
 _TOLD: Final = (
-    "provider", "model", "voice", "language", "server_address", "server_port", "input_type", "usage_characters",
+    "provider", "model", "voice", "language", "server", "input_type", "usage_characters",
     "cloned", "attributes",
 )  # fmt: skip
 
@@ -195,6 +204,7 @@ class Target(Operation):
         self._asked = tuple(asked)
         self.asks = bool(asked)
         self.picks = options.audio is not None
+        self.defers = options.body is not None
         self.plays = callable(options.plays) or bool(options.plays) or options.callback is not None
         self.synthesis = CallSynthesis if options.callback is None else CallbackSynthesis
         """What a call of it is."""
@@ -427,8 +437,9 @@ class CallSynthesis(Synthesis):
 
     def _show(self, audio: object) -> None:
         """Let options see a chunk; a whole result they have already."""
-        if self.call.result is None:
-            self.call.chunk = audio
+        call = self.call
+        if call.result is None or call.deferred:
+            call.chunk = audio
 
     def _found_rate(self) -> int | None:
         target, instance = self._target, self._instance
@@ -445,6 +456,12 @@ class CallSynthesis(Synthesis):
                 if rate is not None:
                     return rate
         return None
+
+    def find_body(self, result: object) -> tuple[Any, str] | None:
+        self.call.result = result
+        found: tuple[Any, str] | None = self._ask(self._target.options.body)
+        self.call.deferred = found is not None
+        return found
 
     def pick_audio(self, value: object) -> object:
         self._show(value)

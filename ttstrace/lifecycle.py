@@ -201,8 +201,8 @@ class Operation:
     """What all syntheses of one callable have in common, known before the first."""
 
     __slots__ = (
-        "__weakref__", "asks", "attributes", "function", "kind", "name", "patched", "picks", "plays", "producer",
-        "remote", "writes",
+        "__weakref__", "asks", "attributes", "defers", "function", "kind", "name", "patched", "picks", "plays",
+        "producer", "remote", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -232,6 +232,8 @@ class Operation:
         """Some facts are to be asked for before the backend runs."""
         self.picks = False
         """The audio is to be picked out of results and chunks."""
+        self.defers = False
+        """The audio may be yet to come, from somewhere behind the result."""
         self.writes = False
         """The backend may write its audio somewhere."""
         self.plays = False
@@ -338,6 +340,11 @@ class Synthesis:
     def pick_audio(self, value: object) -> object:
         """Where the audio is in a result or a chunk."""
         return value
+
+    def find_body(self, result: object) -> tuple[Any, str] | None:
+        """Where audio that is yet to come is read, behind a result: an object and its attribute, or a mapping and its
+        key."""
+        return None
 
     def describe_result(self, attributes: Attributes, result: object) -> None:
         """Add what is known when the backend is done."""

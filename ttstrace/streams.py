@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
 from types import CoroutineType, GeneratorType
 from typing import Any, Final
 
@@ -31,6 +31,9 @@ def hand_on(synthesis: Synthesis, result: Any) -> Any:
     Returns what the caller is to get: the result itself, or a proxy around it.
     """
     cls = type(result)
+    if synthesis.operation.defers and (found := synthesis.find_body(result)) is not None:
+        _put_between(synthesis, *found)
+        return result
     if cls in _WHOLE or hasattr(cls, "dtype"):
         synthesis.finish(result)
         return result
@@ -60,6 +63,14 @@ def hand_on(synthesis: Synthesis, result: Any) -> Any:
 def _stream(synthesis: Synthesis, result: Any) -> Any:
     synthesis.streamed = True
     return _proxy(result, Pulls(synthesis, None))
+
+
+def _put_between(synthesis: Synthesis, owner: Any, name: str) -> None:
+    """Put a proxy where a body is kept that everybody reads through there."""
+    if isinstance(owner, MutableMapping):
+        owner[name] = _stream(synthesis, owner[name])
+    else:
+        setattr(owner, name, _stream(synthesis, getattr(owner, name)))
 
 
 def hand_on_later(synthesis: Synthesis, generator: Any, parent: Context) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from math import isfinite
 from pathlib import PurePath
 from typing import Any, Final, get_args
+from urllib.parse import urlsplit
 
 from ttstrace import semconv
 from ttstrace.audio import parse_format, sample_rate_of
@@ -157,6 +158,8 @@ def add_known(attributes: Attributes, name: str, value: object) -> None:
         return
     if name == "voice":
         _set_voice(attributes, value)
+    elif name == "server":
+        _set_server(attributes, value)
     elif name == "attributes":
         if isinstance(value, Mapping):
             for key, each in value.items():
@@ -173,14 +176,26 @@ def add_known(attributes: Attributes, name: str, value: object) -> None:
             attributes[_OPTIONS[name]] = cleaned
 
 
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def _set_server(attributes: Attributes, url: object) -> None:
+    """Host and port of a URL; what else it holds (a key, a path) is nobody's concern."""
+    if isinstance(url, str):
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+        if parts.hostname:
+            attributes[semconv.SERVER_ADDRESS] = encodable(parts.hostname)
+            if port is not None:
+                attributes[semconv.SERVER_PORT] = port
+
+
 _OPTIONS: Final = {
     "provider": semconv.GEN_AI_PROVIDER_NAME,
     "model": semconv.GEN_AI_REQUEST_MODEL,
     "language": semconv.TTS_LANGUAGE,
     "device": semconv.TTS_DEVICE,
     "input_type": semconv.TTS_INPUT_TYPE,
-    "server_address": semconv.SERVER_ADDRESS,
-    "server_port": semconv.SERVER_PORT,
     "usage_characters": semconv.TTS_USAGE_CHARACTERS,
     "cloned": semconv.TTS_VOICE_CLONED,
 }

@@ -1,13 +1,6 @@
 """gTTS: Google Translate's speech, as a lazy generator of MP3 pieces, one request per 100 characters."""
 
-from urllib.parse import SplitResult, urlsplit
-
-from ttstrace.call import Call
 from ttstrace.instrumentor import Patch, TTSInstrumentor
-
-
-def _server(call: Call) -> SplitResult:
-    return urlsplit(f"https://translate.google.{call.instance.tld}")
 
 
 class GTTSInstrumentor(TTSInstrumentor):
@@ -22,8 +15,7 @@ class GTTSInstrumentor(TTSInstrumentor):
         "producer": "pull",
         "text": lambda call: call.instance.text,
         "language": lambda call: call.instance.lang,
-        "server_address": lambda call: _server(call).hostname,
-        "server_port": lambda call: _server(call).port or 443,
+        "server": lambda call: f"https://translate.google.{call.instance.tld}",
         "format": "mp3",
     }
     # Each calls the next; the outermost is the synthesis.

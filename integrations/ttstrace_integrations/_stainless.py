@@ -1,0 +1,50 @@
+"""What the SDKs that Stainless generates have in common: openai, groq, together, cartesia.
+
+A response came whole, or (`with_streaming_response`) is read by the program, through the HTTP response's stream
+whichever of the many methods reads it. The streaming and the raw forms go through the same resource method.
+"""
+
+from typing import Any
+
+from ttstrace.call import Call
+
+
+def text_of(value: object) -> str | None:
+    """A str; the SDKs' sentinels for what was not given are none."""
+    return value if isinstance(value, str) else None
+
+
+def _http_response(call: Call) -> Any:
+    result = call.result
+    return getattr(result, "http_response", None) or getattr(result, "response", None)
+
+
+def _is_encoded(response: Any) -> bool:
+    """By gzip or the like, in transport: what is read from the stream is then not the audio yet."""
+    return bool(response.headers.get("content-encoding", "identity") != "identity")
+
+
+def _body(call: Call) -> tuple[Any, str] | None:
+    response = _http_response(call)
+    return None if response is None or response.is_stream_consumed else (response, "stream")
+
+
+def _audio(call: Call) -> object:
+    response = _http_response(call)
+    if call.chunk is not None:
+        return None if response is not None and _is_encoded(response) else call.chunk
+    return call.result if response is None else response.content
+
+
+def voice_of(voice: object) -> str | None:
+    """A voice given by name, or as `{"id": ...}`."""
+    return text_of(voice.get("id")) if isinstance(voice, dict) else text_of(voice)
+
+
+DEFAULTS = {
+    "remote": True,
+    "producer": "push",
+    "server": lambda call: str(call.instance._client.base_url),
+    "body": _body,
+    "audio": _audio,
+}

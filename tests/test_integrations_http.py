@@ -1,0 +1,362 @@
+"""SDKs of speech services, untouched, against a local server: what holds for each of them, by each of their doors."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from audio_samples import pcm16, tone, wav
+from conftest import Spans
+from opentelemetry.trace import SpanKind, StatusCode
+from speech_server import SpeechServer, serving
+
+import ttstrace
+
+TEXT = "Hello there."
+PIECES = 4
+DELAY = 0.08  # seconds before each piece
+AUDIO = wav(pcm16(tone(24_000)))
+
+
+@dataclass
+class Door:
+    """One way in which a program has an SDK synthesize."""
+
+    backend: str
+    name: str
+    module: str
+    speak: Callable[[str], Any]
+    """Synthesizes by the service at a URL, and gives the audio as bytes: an iterator of them for a stream."""
+    streamed: bool
+    told: dict[str, Any] = field(default_factory=dict)
+    pieces: Callable[[list[bytes]], list[bytes]] = lambda pieces: pieces
+    """The answer's body for pieces of audio."""
+    headers: dict[str, str] = field(default_factory=dict)
+    audio: bytes = AUDIO
+
+    @property
+    def id(self) -> str:
+        return f"{self.backend}-{self.name}"
+
+
+def _run(stream: Any) -> Iterator[bytes]:
+    """An async generator from sync code, piece by piece."""
+    with asyncio.Runner() as runner:
+        try:
+            while True:
+                try:
+                    yield runner.run(anext(stream))
+                except StopAsyncIteration:
+                    return
+        finally:
+            runner.run(stream.aclose())
+
+
+# --- the SDKs ----------------------------------------------------------------------------------------------------
+
+
+def _groq(url: str) -> bytes:
+    import groq
+
+    client = groq.Groq(base_url=url, api_key="no", max_retries=0)
+    return bytes(client.audio.speech.create(input=TEXT, model="orpheus", voice="troy", response_format="wav").read())
+
+
+def _groq_stream(url: str) -> Iterator[bytes]:
+    import groq
+
+    client = groq.Groq(base_url=url, api_key="no", max_retries=0)
+    speech = client.audio.speech.with_streaming_response
+    with speech.create(input=TEXT, model="orpheus", voice="troy", response_format="wav") as response:
+        yield from response.iter_bytes()
+
+
+_CARTESIA = {
+    "model_id": "sonic-3",
+    "transcript": TEXT,
+    "voice": {"mode": "id", "id": "v1"},
+    "language": "ko",
+    "output_format": {"container": "wav", "encoding": "pcm_s16le", "sample_rate": 24_000},
+}
+
+
+def _cartesia(url: str) -> bytes:
+    import cartesia
+
+    return bytes(cartesia.Cartesia(base_url=url, api_key="no", max_retries=0).tts.generate(**_CARTESIA).read())
+
+
+def _cartesia_stream(url: str) -> Iterator[bytes]:
+    import cartesia
+
+    client = cartesia.Cartesia(base_url=url, api_key="no", max_retries=0)
+    with client.tts.with_streaming_response.generate(**_CARTESIA) as response:
+        yield from response.iter_bytes()
+
+
+_ELEVENLABS = {
+    "voice_id": "v1", "text": TEXT, "model_id": "eleven_v3", "output_format": "wav_24000", "language_code": "ko",
+}  # fmt: skip
+
+
+def _elevenlabs_client(url: str) -> Any:
+    import elevenlabs
+
+    return elevenlabs.ElevenLabs(base_url=url, api_key="no").text_to_speech
+
+
+def _elevenlabs_timestamps(url: str) -> bytes:
+    return base64.b64decode(_elevenlabs_client(url).convert_with_timestamps(**_ELEVENLABS).audio_base_64)
+
+
+def _elevenlabs_stream_timestamps(url: str) -> Iterator[bytes]:
+    for chunk in _elevenlabs_client(url).stream_with_timestamps(**_ELEVENLABS):
+        yield base64.b64decode(chunk.audio_base_64)
+
+
+def _elevenlabs_async(url: str) -> Iterator[bytes]:
+    import elevenlabs
+
+    client = elevenlabs.AsyncElevenLabs(base_url=url, api_key="no")
+    return _run(client.text_to_speech.stream(**_ELEVENLABS))
+
+
+def _timestamped(pieces: list[bytes]) -> list[bytes]:
+    return [json.dumps({"audio_base64": base64.b64encode(piece).decode()}).encode() + b"\n" for piece in pieces]
+
+
+def _deepgram_environment(url: str) -> Any:
+    from deepgram.environment import DeepgramClientEnvironment
+
+    return DeepgramClientEnvironment(base=url, production=url, agent=url, agent_rest=url)
+
+
+def _deepgram(url: str) -> Iterator[bytes]:
+    import deepgram
+
+    client = deepgram.DeepgramClient(api_key="no", environment=_deepgram_environment(url))
+    return iter(client.speak.v1.audio.generate(text=TEXT, model="aura-2", encoding="linear16", sample_rate=24_000))
+
+
+def _deepgram_async(url: str) -> Iterator[bytes]:
+    import deepgram
+
+    client = deepgram.AsyncDeepgramClient(api_key="no", environment=_deepgram_environment(url))
+    return _run(client.speak.v1.audio.generate(text=TEXT, model="aura-2", encoding="linear16", sample_rate=24_000))
+
+
+def _typecast(url: str) -> bytes:
+    import typecast
+
+    client = typecast.Typecast(host=url, api_key="no")
+    request = typecast.models.TTSRequest(voice_id="v1", text=TEXT, model="ssfm-v30", language="kor")
+    return bytes(client.text_to_speech(request).audio_data)
+
+
+def _typecast_stream(url: str) -> Iterator[bytes]:
+    import typecast
+
+    client = typecast.Typecast(host=url, api_key="no")
+    request = typecast.models.TTSRequestStream(voice_id="v1", text=TEXT, model="ssfm-v30", language="kor")
+    return iter(client.text_to_speech_stream(request))
+
+
+_POLLY = {
+    "Text": TEXT, "VoiceId": "Seoyeon", "Engine": "neural", "LanguageCode": "ko-KR", "OutputFormat": "pcm",
+    "SampleRate": "16000",
+}  # fmt: skip
+
+
+_AWS = {"region_name": "us-east-1", "aws_access_key_id": "no", "aws_secret_access_key": "no"}
+
+
+def _once() -> Any:
+    """No retries."""
+    from botocore.config import Config
+
+    return Config(retries={"total_max_attempts": 1})
+
+
+def _polly_client(url: str) -> Any:
+    import boto3
+
+    return boto3.client("polly", endpoint_url=url, config=_once(), **_AWS)
+
+
+def _polly_read(url: str) -> Iterator[bytes]:
+    yield _polly_client(url).synthesize_speech(**_POLLY)["AudioStream"].read()
+
+
+def _polly_chunks(url: str) -> Iterator[bytes]:
+    body = _polly_client(url).synthesize_speech(**_POLLY)["AudioStream"]
+    try:
+        yield from body.iter_chunks(4096)
+    finally:
+        body.close()
+
+
+def _polly_async(url: str) -> Iterator[bytes]:
+    from aiobotocore.session import get_session
+
+    async def speak() -> Any:
+        session = get_session()
+        async with session.create_client("polly", endpoint_url=url, config=_once(), **_AWS) as client:
+            response = await client.synthesize_speech(**_POLLY)
+            async with response["AudioStream"] as body:
+                async for piece in body.iter_chunks(4096):
+                    yield piece
+
+    return _run(speak())
+
+
+_GROQ_TOLD = {"gen_ai.request.model": "orpheus", "gen_ai.speech.voice": "troy"}
+_CARTESIA_TOLD = {"gen_ai.request.model": "sonic-3", "gen_ai.speech.voice": "v1", "tts.language": "ko"}
+_ELEVENLABS_TOLD = {"gen_ai.request.model": "eleven_v3", "gen_ai.speech.voice": "v1", "tts.language": "ko"}
+_DEEPGRAM_TOLD = {"gen_ai.request.model": "aura-2"}
+_TYPECAST_TOLD = {"gen_ai.request.model": "ssfm-v30", "gen_ai.speech.voice": "v1", "tts.language": "kor"}
+_POLLY_TOLD = {
+    "gen_ai.request.model": "neural", "gen_ai.speech.voice": "Seoyeon", "tts.language": "ko-KR",
+    "tts.input.type": "text", "tts.usage.characters": 12, "tts.audio.format": "pcm_s16le",
+    "tts.audio.sample_rate": 16_000,
+}  # fmt: skip
+_POLLY_SAYS: dict[str, Any] = {"headers": {"x-amzn-RequestCharacters": "12"}, "audio": pcm16(tone(16_000))}
+
+DOORS = [
+    Door("groq", "create", "groq", _groq, False, _GROQ_TOLD),
+    Door("groq", "streaming", "groq", _groq_stream, True, _GROQ_TOLD),
+    Door("cartesia", "generate", "cartesia", _cartesia, False, _CARTESIA_TOLD),
+    Door("cartesia", "streaming", "cartesia", _cartesia_stream, True, _CARTESIA_TOLD),
+    Door(
+        "elevenlabs", "convert", "elevenlabs", lambda url: _elevenlabs_client(url).convert(**_ELEVENLABS), True,
+        _ELEVENLABS_TOLD,
+    ),
+    Door(
+        "elevenlabs", "stream", "elevenlabs", lambda url: _elevenlabs_client(url).stream(**_ELEVENLABS), True,
+        _ELEVENLABS_TOLD,
+    ),
+    Door(
+        "elevenlabs", "timestamps", "elevenlabs", _elevenlabs_timestamps, False, _ELEVENLABS_TOLD,
+        lambda pieces: _timestamped([b"".join(pieces)]),
+    ),
+    Door(
+        "elevenlabs", "stream_timestamps", "elevenlabs", _elevenlabs_stream_timestamps, True, _ELEVENLABS_TOLD,
+        _timestamped,
+    ),
+    Door("elevenlabs", "async", "elevenlabs", _elevenlabs_async, True, _ELEVENLABS_TOLD),
+    Door("deepgram", "generate", "deepgram", _deepgram, True, _DEEPGRAM_TOLD),
+    Door("deepgram", "async", "deepgram", _deepgram_async, True, _DEEPGRAM_TOLD),
+    Door("typecast", "whole", "typecast", _typecast, False, _TYPECAST_TOLD),
+    Door("typecast", "stream", "typecast", _typecast_stream, True, _TYPECAST_TOLD),
+    Door("polly", "read", "boto3", _polly_read, True, _POLLY_TOLD, **_POLLY_SAYS),
+    Door("polly", "chunks", "boto3", _polly_chunks, True, _POLLY_TOLD, **_POLLY_SAYS),
+    Door("polly", "async", "aiobotocore", _polly_async, True, _POLLY_TOLD, **_POLLY_SAYS),
+]  # fmt: skip
+
+
+@pytest.fixture(params=DOORS, ids=lambda door: door.id)
+def door(request: pytest.FixtureRequest) -> Iterator[Door]:
+    pytest.importorskip(request.param.module)
+    assert ttstrace.instrument(request.param.backend) == [request.param.backend]
+    yield request.param
+    ttstrace.uninstrument()
+
+
+@pytest.fixture
+def service(door: Door) -> Iterator[SpeechServer]:
+    service = SpeechServer()
+    size = len(door.audio) // PIECES + 1
+    service.pieces = door.pieces([door.audio[at : at + size] for at in range(0, len(door.audio), size)])
+    service.delay = DELAY
+    service.headers = door.headers
+    with serving(service):
+        yield service
+
+
+def _all(answer: bytes | Iterator[bytes]) -> bytes:
+    return answer if isinstance(answer, bytes) else b"".join(answer)
+
+
+def test_one_span_that_is_true(spans: Spans, door: Door, service: SpeechServer) -> None:
+    asked = time.perf_counter()
+    assert _all(door.speak(service.url)) == door.audio
+    took = time.perf_counter() - asked
+    span = spans.one()
+    attributes = dict(span.attributes or {})
+    assert len(service.requests) == 1
+    assert span.kind is SpanKind.CLIENT
+    assert span.status.status_code is StatusCode.UNSET
+    expected = {
+        "gen_ai.request.stream": door.streamed,
+        "server.address": "127.0.0.1",
+        "server.port": service.port,
+        "tts.input.characters": 12,
+        "tts.audio.duration": 1.0,
+        "tts.audio.format": "wav",
+        "tts.audio.sample_rate": 24_000,
+        **door.told,
+    }
+    assert {name: attributes.get(name) for name in expected} == expected
+    assert "tts.interrupted" not in attributes
+    assert "tts.cold_start" not in attributes
+    pieces = len(service.pieces)
+    assert pieces * DELAY <= attributes["tts.synthesis.duration"] <= took
+    if door.streamed:
+        assert DELAY <= attributes["gen_ai.response.time_to_first_chunk"] <= took
+
+
+def test_a_stream_left_half_way(spans: Spans, door: Door, service: SpeechServer) -> None:
+    if not door.streamed or door.name == "read":
+        pytest.skip("comes whole")
+    stream = door.speak(service.url)
+    assert next(stream)
+    stream.close()
+    del stream
+    gc.collect()
+    attributes = spans.attributes()
+    assert attributes["tts.interrupted"] is True
+    assert 0 < attributes["tts.audio.duration"] < 1.0
+
+
+def test_too_many_requests(spans: Spans, door: Door, service: SpeechServer) -> None:
+    service.status, service.pieces, service.delay = 429, [b'{"message": "hush hush"}'], 0.0
+    with pytest.raises(Exception) as error:  # noqa: PT011 - each SDK has its own
+        _all(door.speak(service.url))
+    span = spans.one()
+    kind = error.type
+    assert span.status.status_code is StatusCode.ERROR
+    assert (span.attributes or {})["error.type"] == f"{kind.__module__}.{kind.__qualname__}"
+    assert "hush" not in span.to_json()
+    assert "tts.audio.duration" not in (span.attributes or {})
+
+
+@pytest.mark.parametrize("backend", sorted({door.backend for door in DOORS}))
+def test_originals_are_put_back(backend: str) -> None:
+    instrumentor = next(
+        each.load()
+        for each in importlib.metadata.entry_points(group="opentelemetry_instrumentor")
+        if each.name == f"ttstrace_{backend}"
+    )
+    held: list[tuple[Any, str]] = []
+    for patch in instrumentor.patches:
+        try:
+            owner: Any = importlib.import_module(patch.module)
+        except ImportError:
+            continue
+        for name in patch.owner.split(".") if patch.owner else ():
+            owner = getattr(owner, name)
+        held.append((owner, patch.attribute))
+    if not held:
+        pytest.skip(f"{backend} is not installed")
+    before = [vars(owner).get(name) for owner, name in held]
+    assert ttstrace.instrument(backend) == [backend]
+    assert all(vars(owner).get(name) is not was for (owner, name), was in zip(held, before, strict=True))
+    ttstrace.uninstrument(backend)
+    assert all(vars(owner).get(name) is was for (owner, name), was in zip(held, before, strict=True))
