@@ -1,4 +1,4 @@
-"""A speech service on this machine, for SDKs that nobody has touched: audio of known length in pieces at known times."""
+"""A speech service on this machine, for SDKs that nobody has touched: known audio in pieces at known times."""
 
 from __future__ import annotations
 

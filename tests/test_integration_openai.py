@@ -70,9 +70,9 @@ def _check(spans: Spans, service: SpeechServer, streamed: bool, seconds: float |
     assert "tts.device" not in attributes
     assert "tts.cold_start" not in attributes
     took = attributes["tts.synthesis.duration"]
-    assert PIECES * DELAY <= took <= PIECES * DELAY + 1.0
+    assert PIECES * DELAY <= took <= PIECES * DELAY + 2.0
     if streamed:
-        assert attributes["gen_ai.response.time_to_first_chunk"] == pytest.approx(DELAY, abs=DELAY * 0.9)
+        assert DELAY <= attributes["gen_ai.response.time_to_first_chunk"] <= took - DELAY
     return attributes
 
 
@@ -160,7 +160,7 @@ def test_a_consumer_that_takes_its_time_is_told_from_the_service(
     # What the service did meanwhile cannot be known.
     assert "tts.synthesis.duration" not in attributes
     assert "tts.rtf" not in attributes
-    assert attributes["gen_ai.response.time_to_first_chunk"] == pytest.approx(DELAY, abs=DELAY * 0.9)
+    assert DELAY <= attributes["gen_ai.response.time_to_first_chunk"] < PIECES * DELAY
 
 
 def test_left_half_way(spans: Spans, service: SpeechServer, client: Any) -> None:
