@@ -217,6 +217,42 @@ def _polly_async(url: str) -> Iterator[bytes]:
     return _run(speak())
 
 
+_GOOGLE = {
+    "input": {"text": TEXT},
+    "voice": {"name": "ko-KR-Chirp3-HD-Kore", "language_code": "ko-KR"},
+    "audio_config": {"audio_encoding": "LINEAR16", "sample_rate_hertz": 24_000},
+}
+
+
+def _google_client(url: str) -> Any:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import texttospeech_v1
+    from google.cloud.texttospeech_v1.services.text_to_speech.transports import TextToSpeechRestTransport
+
+    host = url.removeprefix("http://")
+    transport = TextToSpeechRestTransport(host=host, url_scheme="http", credentials=AnonymousCredentials())
+    return texttospeech_v1.TextToSpeechClient(transport=transport)
+
+
+def _google_parts(url: str) -> bytes:
+    return bytes(_google_client(url).synthesize_speech(**_GOOGLE).audio_content)
+
+
+def _google_dict(url: str) -> bytes:
+    return bytes(_google_client(url).synthesize_speech(_GOOGLE).audio_content)
+
+
+def _google_message(url: str) -> bytes:
+    from google.cloud import texttospeech_v1
+
+    request = texttospeech_v1.SynthesizeSpeechRequest(_GOOGLE)
+    return bytes(_google_client(url).synthesize_speech(request=request).audio_content)
+
+
+def _google_says(pieces: list[bytes]) -> list[bytes]:
+    return [json.dumps({"audioContent": base64.b64encode(b"".join(pieces)).decode()}).encode()]
+
+
 _GROQ_TOLD = {"gen_ai.request.model": "orpheus", "gen_ai.speech.voice": "troy"}
 _CARTESIA_TOLD = {"gen_ai.request.model": "sonic-3", "gen_ai.speech.voice": "v1", "tts.language": "ko"}
 _ELEVENLABS_TOLD = {"gen_ai.request.model": "eleven_v3", "gen_ai.speech.voice": "v1", "tts.language": "ko"}
@@ -228,6 +264,9 @@ _POLLY_TOLD = {
     "tts.audio.sample_rate": 16_000,
 }  # fmt: skip
 _POLLY_SAYS: dict[str, Any] = {"headers": {"x-amzn-RequestCharacters": "12"}, "audio": pcm16(tone(16_000))}
+
+_GOOGLE_TOLD = {"gen_ai.speech.voice": "ko-KR-Chirp3-HD-Kore", "tts.language": "ko-KR", "tts.input.type": "text"}
+_GOOGLE_MODULE = "google.cloud.texttospeech_v1"
 
 DOORS = [
     Door("groq", "create", "groq", _groq, False, _GROQ_TOLD),
@@ -255,6 +294,9 @@ DOORS = [
     Door("deepgram", "async", "deepgram", _deepgram_async, True, _DEEPGRAM_TOLD),
     Door("typecast", "whole", "typecast", _typecast, False, _TYPECAST_TOLD),
     Door("typecast", "stream", "typecast", _typecast_stream, True, _TYPECAST_TOLD),
+    Door("google_cloud", "parts", _GOOGLE_MODULE, _google_parts, False, _GOOGLE_TOLD, _google_says),
+    Door("google_cloud", "dict", _GOOGLE_MODULE, _google_dict, False, _GOOGLE_TOLD, _google_says),
+    Door("google_cloud", "message", _GOOGLE_MODULE, _google_message, False, _GOOGLE_TOLD, _google_says),
     Door("polly", "read", "boto3", _polly_read, True, _POLLY_TOLD, **_POLLY_SAYS),
     Door("polly", "chunks", "boto3", _polly_chunks, True, _POLLY_TOLD, **_POLLY_SAYS),
     Door("polly", "async", "aiobotocore", _polly_async, True, _POLLY_TOLD, **_POLLY_SAYS),

@@ -131,7 +131,7 @@ class Options:
     weights: Option = None
     """The object that holds the loaded model, if that is not the instance."""
     server: Option = None
-    """URL of the service, whose host and port are recorded."""
+    """URL of the service, or host:port; host and port are recorded."""
     input_type: Option = None
     usage_characters: Option = None
     cloned: Option = None

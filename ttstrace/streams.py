@@ -44,6 +44,8 @@ def hand_on(synthesis: Synthesis, result: Any) -> Any:
         if isinstance(result, CoroutineType):
             return adopt_name(drive(Guard(synthesis, result), result, None), result)
         return _proxy(result, Pulls(synthesis, None))  # it may be a stream or a context manager as well
+    if hasattr(cls, "__aiter__"):
+        return _stream(synthesis, result)
     if hasattr(cls, "read") or hasattr(result, "read"):
         # What can be sought through is a file, complete and only to be looked at; what cannot is still to come,
         # unless an option knows where in it the audio is.
@@ -54,7 +56,7 @@ def hand_on(synthesis: Synthesis, result: Any) -> Any:
     elif hasattr(cls, "__next__"):
         synthesis.sync_generator = isinstance(result, GeneratorType)
         return _stream(synthesis, result)
-    elif hasattr(cls, "__anext__") or hasattr(cls, "__aiter__"):
+    elif hasattr(cls, "__anext__"):
         return _stream(synthesis, result)
     synthesis.finish(result)
     return result

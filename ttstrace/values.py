@@ -180,9 +180,9 @@ _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def _set_server(attributes: Attributes, url: object) -> None:
-    """Host and port of a URL; what else it holds (a key, a path) is nobody's concern."""
+    """Host and port of a URL, or of host:port; what else it holds (a key, a path) is nobody's concern."""
     if isinstance(url, str):
-        parts = urlsplit(url)
+        parts = urlsplit(url if "://" in url else f"//{url}")
         port = parts.port or _PORTS.get(parts.scheme)
         if parts.hostname:
             attributes[semconv.SERVER_ADDRESS] = encodable(parts.hostname)
