@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from opentelemetry.context import Context, get_current
+
 from ttstrace import semconv
 from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_rate_of
 from ttstrace.callbacks import listen
@@ -68,6 +70,12 @@ class Call:
         return arguments
 
     @property
+    def constructed(self) -> dict[str, Any]:
+        """The arguments that this instance was made with; empty where that was not seen. See
+        `ttstrace.instrumentor.Constructed`."""
+        return _constructed.get(self.instance, {})
+
+    @property
     def remembered(self) -> list[dict[str, Any]]:
         """The arguments of what was queued on this instance since its last synthesis, oldest first; see
         `ttstrace.instrumentor.Remembered`."""
@@ -77,8 +85,18 @@ class Call:
         return given
 
 
+_constructed: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 _remembered: weakref.WeakKeyDictionary[Any, list[dict[str, Any]]] = weakref.WeakKeyDictionary()
 _REMEMBERED_MAX: Final = 10_000
+
+
+def remember_construction(instance: Any, arguments: dict[str, Any]) -> None:
+    """Keep what an instance was made with.
+
+    Raises:
+        TypeError: the instance cannot be referenced weakly.
+    """
+    _constructed[instance] = arguments
 
 
 def remember(instance: Any, arguments: dict[str, Any]) -> None:
@@ -90,6 +108,29 @@ def remember(instance: Any, arguments: dict[str, Any]) -> None:
     given = _remembered.setdefault(instance, [])
     if len(given) < _REMEMBERED_MAX:
         given.append(arguments)
+
+
+_contexts: weakref.WeakKeyDictionary[Any, Context] = weakref.WeakKeyDictionary()
+
+
+def carry_context(instance: Any) -> None:
+    """Keep the caller's context for the next synthesis of this instance that starts without one, in a thread of the
+    library's own.
+
+    Raises:
+        TypeError: the instance cannot be referenced weakly.
+    """
+    _contexts[instance] = get_current()
+
+
+def carried_context(instance: Any) -> Context | None:
+    """The context that was kept for this instance: it is given once."""
+    if not _contexts:
+        return None
+    try:
+        return _contexts.pop(instance, None)
+    except TypeError:
+        return None
 
 
 Option = Any  # a literal, or a callable that gets the Call

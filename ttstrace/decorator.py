@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import wrapt
 from opentelemetry.context import Context, attach, get_current
 
-from ttstrace.call import Call, Options, Target
+from ttstrace.call import Call, Options, Target, carried_context
 from ttstrace.faults import report
 from ttstrace.lifecycle import Synthesis, back_to, drain, running, suppressed
 from ttstrace.providers import idle
@@ -197,6 +197,10 @@ def _wanted(target: Target, instance: Any, args: Any, kwargs: Any) -> Context | 
         target.warm(instance, args, kwargs)
         return None
     context = get_current()
+    if target.patched:
+        carried = carried_context(instance)
+        if carried is not None and not context:
+            context = carried
     if suppressed(context):
         return None
     if target.patched:
@@ -257,13 +261,16 @@ def _give_up(synthesis: Synthesis, outer: Context) -> None:
         synthesis.give_up()
 
 
-def _prepare(target: Target, instance: Any, args: Any, kwargs: Any) -> tuple[Synthesis | None, Any, Any]:
-    """A synthesis that is yet to start, if the call is to be measured, and the arguments to call with."""
+def _prepare(
+    target: Target, instance: Any, args: Any, kwargs: Any
+) -> tuple[tuple[Synthesis, Context] | None, Any, Any]:
+    """A synthesis that is yet to start, and where, if the call is to be measured; and the arguments to call with."""
     try:
-        if _wanted(target, instance, args, kwargs) is not None:
+        parent = _wanted(target, instance, args, kwargs)
+        if parent is not None:
             synthesis = target.synthesis(target, instance, args, kwargs)
             if synthesis.is_synthesis():
-                return synthesis, *synthesis.take_arguments()
+                return (synthesis, parent), *synthesis.take_arguments()
     except BaseException as error:
         report(error)
     return None, args, kwargs
@@ -273,11 +280,12 @@ def _traced_generator(target: Target) -> Callable[..., Any]:
     """For generator and async generator functions: nothing runs before the first pull."""
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        synthesis, args, kwargs = _prepare(target, instance, args, kwargs)
+        prepared, args, kwargs = _prepare(target, instance, args, kwargs)
         generator = wrapped(*args, **kwargs)
-        if synthesis is None:
+        if prepared is None:
             return generator
-        return hand_on_later(synthesis, generator, get_current())
+        synthesis, parent = prepared
+        return hand_on_later(synthesis, generator, parent)
 
     return call
 
@@ -286,11 +294,12 @@ def _traced_coroutine(target: Target) -> Callable[..., Any]:
     """For coroutine functions: nothing runs before the first await."""
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        synthesis, args, kwargs = _prepare(target, instance, args, kwargs)
+        prepared, args, kwargs = _prepare(target, instance, args, kwargs)
         coroutine = wrapped(*args, **kwargs)
-        if synthesis is None:
+        if prepared is None:
             return coroutine
-        return adopt_name(drive(Guard(synthesis, coroutine), coroutine, get_current()), coroutine)
+        synthesis, parent = prepared
+        return adopt_name(drive(Guard(synthesis, coroutine), coroutine, parent), coroutine)
 
     return call
 

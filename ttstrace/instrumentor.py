@@ -29,7 +29,7 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from packaging.specifiers import SpecifierSet
 
-from ttstrace.call import Target, option_mapping, remember
+from ttstrace.call import Target, carry_context, option_mapping, remember, remember_construction
 from ttstrace.decorator import Traced, trace
 from ttstrace.providers import idle
 
@@ -73,20 +73,53 @@ class Remembered(Patch):
     """
 
     def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
-        return _Remembering(original, Target(original, option_mapping({}, self.path), patched=True))
+        target = Target(original, option_mapping({}, self.path), patched=True)
+        return _Noticed(original, target, after=lambda *call: remember(call[0], target.bind(*call)))
 
 
-class _Remembering(Traced):
-    """The callable itself, with a call whose arguments are remembered."""
+class Constructed(Patch):
+    """A constructor whose arguments say what the object's own attributes do not: `Class.__init__`.
 
-    def __init__(self, function: Any, target: Target) -> None:
-        def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-            result = wrapped(*args, **kwargs)
+    They are kept as long as the object is there; its calls have them as `call.constructed`.
+    """
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+        return _Noticed(original, target, after=lambda *call: remember_construction(call[0], target.bind(*call)))
+
+
+class Carried(Patch):
+    """A callable that has another one synthesize in a thread of the library's own, where no context is.
+
+    The synthesis that starts there, on the same object, belongs to the span that is current here.
+    """
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+        return _Noticed(original, target, before=lambda *call: carry_context(call[0]))
+
+
+class _Noticed(Traced):
+    """The callable itself, with a call that is noticed, but no synthesis."""
+
+    def __init__(
+        self,
+        function: Any,
+        target: Target,
+        before: Callable[[Any, Any, Any], object] | None = None,
+        after: Callable[[Any, Any, Any], object] | None = None,
+    ) -> None:
+        def notice(with_it: Callable[[Any, Any, Any], object] | None, instance: Any, args: Any, kwargs: Any) -> None:
             try:
-                if target.enabled and not idle():
-                    remember(instance, target.bind(instance, args, kwargs))
-            except Exception:  # an object that cannot be weakly referenced remembers nothing
-                _log.debug("cannot remember what %s was given", target.function)
+                if with_it is not None and target.enabled and not idle():
+                    with_it(instance, args, kwargs)
+            except Exception:  # an object that cannot be weakly referenced
+                _log.debug("cannot keep what %s was called with", target.function)
+
+        def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            notice(before, instance, args, kwargs)
+            result = wrapped(*args, **kwargs)
+            notice(after, instance, args, kwargs)
             return result
 
         wrapt.FunctionWrapper.__init__(self, function, call)
