@@ -75,6 +75,14 @@ class Call:
         `ttstrace.instrumentor.Constructed`."""
         return _constructed.get(self.instance, {})
 
+    def label(self, value: object) -> object | None:
+        """The name by which a value was looked up; None where that was not seen. See
+        `ttstrace.instrumentor.Labelled`."""
+        try:
+            return _labels.get(value)
+        except TypeError:  # it cannot be hashed or referenced
+            return None
+
     @property
     def remembered(self) -> list[dict[str, Any]]:
         """The arguments of what was queued on this instance since its last synthesis, oldest first; see
@@ -86,6 +94,7 @@ class Call:
 
 
 _constructed: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+_labels: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
 _remembered: weakref.WeakKeyDictionary[Any, list[dict[str, Any]]] = weakref.WeakKeyDictionary()
 _REMEMBERED_MAX: Final = 10_000
 
@@ -97,6 +106,15 @@ def remember_construction(instance: Any, arguments: dict[str, Any]) -> None:
         TypeError: the instance cannot be referenced weakly.
     """
     _constructed[instance] = arguments
+
+
+def remember_label(found: Any, label: object) -> None:
+    """Keep by what name something was looked up.
+
+    Raises:
+        TypeError: what was found cannot be referenced weakly.
+    """
+    _labels[found] = label
 
 
 def remember(instance: Any, arguments: dict[str, Any]) -> None:
@@ -261,7 +279,8 @@ class Target(Operation):
         try:
             parameters = list(inspect.signature(plain).parameters.values())
         except (TypeError, ValueError):  # a builtin without a signature
-            parameters = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
+            kinds = inspect.Parameter
+            parameters = [kinds("args", kinds.VAR_POSITIONAL), kinds("kwargs", kinds.VAR_KEYWORD)]
         # A plain function or a classmethod that is called through an instance gets it as its first argument, which
         # is not among those that the wrapper sees.
         self._bound_first = inspect.isfunction(plain) and not isinstance(function, staticmethod)

@@ -29,7 +29,14 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from packaging.specifiers import SpecifierSet
 
-from ttstrace.call import Target, carry_context, option_mapping, remember, remember_construction
+from ttstrace.call import (
+    Target,
+    carry_context,
+    option_mapping,
+    remember,
+    remember_construction,
+    remember_label,
+)
 from ttstrace.decorator import Traced, trace
 from ttstrace.providers import idle
 
@@ -74,7 +81,7 @@ class Remembered(Patch):
 
     def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
         target = Target(original, option_mapping({}, self.path), patched=True)
-        return _Noticed(original, target, after=lambda *call: remember(call[0], target.bind(*call)))
+        return _Noticed(original, target, after=lambda _, *call: remember(call[0], target.bind(*call)))
 
 
 class Constructed(Patch):
@@ -85,7 +92,29 @@ class Constructed(Patch):
 
     def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
         target = Target(original, option_mapping({}, self.path), patched=True)
-        return _Noticed(original, target, after=lambda *call: remember_construction(call[0], target.bind(*call)))
+        return _Noticed(original, target, after=lambda _, *call: remember_construction(call[0], target.bind(*call)))
+
+
+class Labelled(Patch):
+    """A lookup whose result carries no name, such as that of a voice: `call.label(result)` is the name that was asked
+    for.
+
+    Args:
+        path: the callable that looks up.
+        by: its parameter that holds the name.
+    """
+
+    def __init__(self, path: str, by: str) -> None:
+        super().__init__(path)
+        self._by = by
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+
+        def found(result: Any, *call: Any) -> None:
+            remember_label(result, target.bind(*call).get(self._by))
+
+        return _Noticed(original, target, after=found)
 
 
 class Carried(Patch):
@@ -107,19 +136,27 @@ class _Noticed(Traced):
         function: Any,
         target: Target,
         before: Callable[[Any, Any, Any], object] | None = None,
-        after: Callable[[Any, Any, Any], object] | None = None,
+        after: Callable[[Any, Any, Any, Any], object] | None = None,
     ) -> None:
-        def notice(with_it: Callable[[Any, Any, Any], object] | None, instance: Any, args: Any, kwargs: Any) -> None:
+        """
+        Args:
+            function: the original.
+            target: what is known of it.
+            before: gets instance, positional and named arguments, before the call.
+            after: gets the result as well, first, after it.
+        """
+
+        def notice(take: Callable[..., object] | None, *call: Any) -> None:
             try:
-                if with_it is not None and target.enabled and not idle():
-                    with_it(instance, args, kwargs)
+                if take is not None and target.enabled and not idle():
+                    take(*call)
             except Exception:  # an object that cannot be weakly referenced
                 _log.debug("cannot keep what %s was called with", target.function)
 
         def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             notice(before, instance, args, kwargs)
             result = wrapped(*args, **kwargs)
-            notice(after, instance, args, kwargs)
+            notice(after, result, instance, args, kwargs)
             return result
 
         wrapt.FunctionWrapper.__init__(self, function, call)
