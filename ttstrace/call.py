@@ -518,9 +518,13 @@ class CallSynthesis(Synthesis):
         return None
 
     def find_body(self, result: object) -> tuple[Any, str] | None:
-        self.call.result = result
+        call = self.call
+        call.result = result
         found: tuple[Any, str] | None = self._ask(self._target.options.body)
-        self.call.deferred = found is not None
+        if found is None:
+            call.result = None  # until it is known to be whole
+        else:
+            call.deferred = True
         return found
 
     def pick_audio(self, value: object) -> object:

@@ -26,10 +26,12 @@ def _is_encoded(response: Any) -> bool:
 
 def _body(call: Call) -> tuple[Any, str] | None:
     response = _http_response(call)
-    return None if response is None or response.is_stream_consumed else (response, "stream")
+    if response is None or response.is_stream_consumed or hasattr(type(call.result), "__next__"):
+        return None  # whole; or events, which end before the stream does
+    return response, "stream"
 
 
-def _audio(call: Call) -> object:
+def audio(call: Call) -> object:
     response = _http_response(call)
     if call.chunk is not None:
         return None if response is not None and _is_encoded(response) else call.chunk
@@ -46,5 +48,5 @@ DEFAULTS = {
     "producer": "push",
     "server": lambda call: str(call.instance._client.base_url),
     "body": _body,
-    "audio": _audio,
+    "audio": audio,
 }
