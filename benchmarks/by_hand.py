@@ -163,6 +163,21 @@ def attached(like: ReadableSpan) -> Callable[[str], Any]:
     return measured
 
 
+def require_same_records(ours: list[Record], others: list[Record]) -> None:
+    """Both were made with the same instruments and attributes, and lead back to a span or do not.
+
+    Raises:
+        AssertionError: they do not; names the instruments.
+    """
+
+    def told(records: list[Record]) -> dict[str, Any]:
+        return {each.instrument: (each.attributes, each.boundaries, each.monotonic, each.exemplars) for each in records}
+
+    first, second = told(ours), told(others)
+    differing = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+    assert not differing, f"not the same records: {', '.join(differing)}"
+
+
 # What differs from call to call; all else of two spans of the same call must be equal.
 _VARYING = (
     semconv.TTS_SYNTHESIS_DURATION,

@@ -56,23 +56,30 @@ def environment_of(name: str, cache: Path) -> Path:
     finished = folder / "finished"
     if finished.exists():
         return python
-    uv = shutil.which("uv")
-    in_turn = [
-        [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "-q", *requirements]],
+    commands = [
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-m", "pip", "install", "-q", *requirements],
     ]
-    if uv is not None:
-        made = [uv, "venv", "-q", "-p", sys.executable, str(folder)]
-        in_turn.insert(0, [made, [uv, "pip", "install", "-q", "-p", str(python), *requirements]])
-    why = ""
-    for commands in in_turn:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for command in commands:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-            if done.returncode:
-                why = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1].strip()
-                break
-        else:
-            finished.touch()
-            return python
-    raise Unavailable(f"{peer.package} {peer.version} cannot be installed: {why}")
+    if _runs("uv", "--version"):
+        commands = [
+            ["uv", "venv", "-q", "-p", sys.executable, str(folder)],
+            ["uv", "pip", "install", "-q", "-p", str(python), *requirements],
+        ]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for command in commands:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(folder, ignore_errors=True)
+            why = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1].strip()
+            raise Unavailable(f"{peer.package} {peer.version} cannot be installed: {why}")
+    finished.touch()
+    return python
+
+
+def _runs(*command: str) -> bool:
+    """Whether a command is there, and no empty stand-in."""
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+    except OSError:
+        return False

@@ -2,8 +2,8 @@
 
 Every row compares two ways of doing the same, in short alternating blocks in a process of their own, a few such
 processes one after the other, and takes the fastest block of each way: that holds to a few percent on a machine that
-does other things as well (`spread` is by how much the ratios of the processes differ). The bars and aims are those of
-the design; none is asserted, unless `--check` asks for it. `docs/cost.md` says how to read it.
+does other things as well (`spread` is by how much the ratio depends on any one of the processes). The bars and aims are
+those of the design; none is asserted, unless `--check` asks for it. `docs/cost.md` says how to read it.
 """
 
 from __future__ import annotations
@@ -228,19 +228,23 @@ class Outcome:
 
     def __init__(self, processes: list[dict[str, Any]]) -> None:
         self.about: dict[str, Any] = processes[0]["about"]
-        self._fastest = [{way: min(times) for way, times in each["times"].items()} for each in processes]
+        self._fastest: list[dict[str, float]] = [
+            {way: min(times) for way, times in each["times"].items()} for each in processes
+        ]
 
-    def seconds(self, cost: Cost, process: int | None = None) -> float:
-        """What one takes: by the fastest block of all, or of one process."""
-        chosen = self._fastest if process is None else [self._fastest[process]]
+    def seconds(self, cost: Cost, without: int | None = None) -> float:
+        """What one takes, by the fastest block; `without` one of several processes."""
+        chosen = [fastest for process, fastest in enumerate(self._fastest) if process != without]
         found = min(fastest[cost.way] for fastest in chosen)
         if cost.less is not None:
             found -= min(fastest[cost.less] for fastest in chosen)
         return found / int(self.about[cost.per]) if cost.per else found
 
     def spread(self, ours: Cost, theirs: Cost) -> float:
-        """By how much the ratios of the processes differ."""
-        ratios = [self.seconds(ours, process) / self.seconds(theirs, process) for process in range(len(self._fastest))]
+        """By how much the ratio depends on any one of the processes."""
+        count = len(self._fastest)
+        left_out = [None, *(range(count) if count > 1 else ())]
+        ratios = [self.seconds(ours, process) / self.seconds(theirs, process) for process in left_out]
         return max(ratios) - min(ratios)
 
 

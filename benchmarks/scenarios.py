@@ -19,7 +19,7 @@ from time import process_time
 from typing import Any
 
 import wrapt
-from by_hand import attached, records_of, require_same, written
+from by_hand import attached, records_of, require_same, require_same_records, written
 from least import least
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context, attach, get_current
@@ -128,10 +128,7 @@ def with_metrics(rounds: int) -> Outcome:
     require_same(like, keep.last)
     made = records_of(reader, "by hand")
 
-    def told(some: list[Any]) -> list[tuple[Any, ...]]:
-        return sorted((each.instrument, sorted(each.attributes.items()), each.exemplars) for each in some)
-
-    assert told(records) == told(made), f"not the same records: {records} and {made}"
+    require_same_records(records, made)
     histogram = metrics.get_meter("part").create_histogram("histogram", explicit_bucket_boundaries_advisory=[1.0, 2.0])
     counter = metrics.get_meter("part").create_counter("counter")
     attributes = records[-1].attributes
