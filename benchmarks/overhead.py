@@ -23,7 +23,7 @@ from environments import PEERS, Unavailable, default_cache, environment_of
 
 HERE = Path(__file__).resolve().parent
 # Processes, and rounds in each. Where memory lies and how names hash make one process faster than the next.
-FULL, QUICK = (4, 80), (1, 2)
+FULL, QUICK = (4, 150), (1, 2)
 TEN_THOUSAND = "10,000 others open"
 
 

@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from time import perf_counter
 from typing import Any
 
 from environments import PEERS
@@ -24,7 +23,6 @@ from subject import TEXT, decorator, play, speak
 from timing import Times, alternate, calls
 
 Way = Callable[[str], Any]
-_BLOCK = 0.002  # seconds that a block takes at most, unless one call takes longer
 
 
 class Drop(SpanExporter):
@@ -99,17 +97,15 @@ def compare(name: str, rounds: int) -> tuple[Times, dict[str, Any]]:
     trace.set_tracer_provider(provider)
     traced: dict[str, Way] = {"call": decorator(speak), "call, no audio": decorator(play)}
     peer, flush = {"logfire": logfire, "openinference": openinference, "langfuse": langfuse}[name](theirs)
-    blocks = {}
-    for way, function in {**traced, **peer}.items():
-        function(TEXT)  # what is done at the first call only
-        began = perf_counter()
+    for function in (*traced.values(), *peer.values()):
         function(TEXT)
-        blocks[way] = calls(function, max(1, min(50, int(_BLOCK / (perf_counter() - began)))))
     provider.force_flush()
     flush()
     for who, drop, ways in (("ttstrace", ours, traced), (name, theirs, peer)):
-        assert drop.count == 2 * len(ways), f"{who} ended {drop.count} spans in {2 * len(ways)} calls"
-    return alternate(blocks, rounds), {"version": version(PEERS[name].package)}
+        assert drop.count == len(ways), f"{who} ended {drop.count} spans in {len(ways)} calls"
+    return alternate({way: calls(function) for way, function in {**traced, **peer}.items()}, rounds), {
+        "version": version(PEERS[name].package)
+    }
 
 
 if __name__ == "__main__":

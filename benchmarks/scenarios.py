@@ -167,14 +167,14 @@ def streams(rounds: int) -> Outcome:
 def crowd(rounds: int) -> Outcome:
     """A call while 10,000 others are open."""
     listen()
-    one = calls(traced)
+    one, blocks = calls(traced), min(rounds, 100)
     times: Times = {"call": [], "call, 10,000 open": []}
     for _ in range(max(1, rounds // 50)):
         one()
-        times["call"] += [one() for _ in range(25)]
+        times["call"] += [one() for _ in range(blocks)]
         others = [synthesis(text=TEXT).start() for _ in range(10_000)]
         one()
-        times["call, 10,000 open"] += [one() for _ in range(25)]
+        times["call, 10,000 open"] += [one() for _ in range(blocks)]
         for other in others:
             other.end()
     return times, {}
@@ -189,7 +189,7 @@ def imports(rounds: int) -> Outcome:
         return lambda: float(subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE).stdout)
 
     ways = {"ttstrace": importing("ttstrace"), "built on": importing("opentelemetry.trace, wrapt, psutil")}
-    return alternate(ways, max(2, rounds // 12)), {}
+    return alternate(ways, max(2, rounds // 20)), {}
 
 
 def parts(rounds: int) -> Outcome:

@@ -20,8 +20,17 @@ Times = dict[str, list[float]]
 """Seconds of one, of each block, by the name of the way."""
 
 
-def calls(function: Callable[[str], Any], number: int = 50) -> Block:
-    """A block of calls."""
+_BLOCK = 0.001
+"""Seconds that a block of calls takes at most: less than a busy machine leaves a process alone."""
+_CALLS_MAX = 50
+
+
+def calls(function: Callable[[str], Any], number: int | None = None) -> Block:
+    """A block of calls: so many, or as many as are done in time."""
+    if number is None:
+        function(TEXT)  # what is done at the first call only
+        one = min(calls(function, 1)() for _ in range(5))
+        number = max(1, min(_CALLS_MAX, int(_BLOCK / one)))
 
     def block() -> float:
         turns = repeat(None, number)
