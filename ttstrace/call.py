@@ -233,7 +233,6 @@ class Target(Operation):
         "fixed_format",
         "itself",
         "options",
-        "shows_calls",
         "synthesis",
     )
 
@@ -267,8 +266,7 @@ class Target(Operation):
         self.plays = callable(options.plays) or bool(options.plays) or options.callback is not None
         self.synthesis = CallSynthesis if options.callback is None else CallbackSynthesis
         """What a call of it is."""
-        self.shows_calls = any(callable(getattr(options, option)) for option in OPTION_NAMES) or bool(asked)
-        """Some option gets to see the call."""
+        self.tells = any(callable(getattr(options, option)) for option in OPTION_NAMES) or bool(asked)
         self.fixed_format: tuple[int | None, str | None] | None = None
         """Rate and format, where the options say them once and for all."""
         if options.sample_rate is not None and not callable(options.sample_rate) and not callable(options.format):
@@ -533,16 +531,14 @@ class CallSynthesis(Synthesis):
 
     # --- when the backend is done ---
 
-    def finish(self, result: object = None) -> None:
-        if result is not None and self._target.picks and not self.ended:
-            self.call.result = result
-        super().finish(result)
+    def show_result(self, result: object) -> None:
+        self.call.result = result
 
     def describe_result(self, attributes: Attributes, result: object) -> None:
         target = self._target
         device = target.options.device
         looks_for_device = device is None and not target.remote and "torch" in sys.modules
-        if not (target.shows_calls or looks_for_device):
+        if not (target.tells or looks_for_device):
             return
         call = self.call
         call.returned = True

@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import os
 import queue
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -202,7 +203,7 @@ class Operation:
 
     __slots__ = (
         "__weakref__", "asks", "attributes", "defers", "function", "kind", "name", "patched", "picks", "plays",
-        "producer", "remote", "writes",
+        "producer", "remote", "tells", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -230,6 +231,8 @@ class Operation:
         # Which questions a synthesis of it has an answer to: the others are not asked at every call.
         self.asks = False
         """Some facts are to be asked for before the backend runs."""
+        self.tells = False
+        """Some facts are to be asked for when it is done, torch or not."""
         self.picks = False
         """The audio is to be picked out of results and chunks."""
         self.defers = False
@@ -346,6 +349,9 @@ class Synthesis:
         key."""
         return None
 
+    def show_result(self, result: object) -> None:
+        """The whole result has come: the audio is to be picked out of it."""
+
     def describe_result(self, attributes: Attributes, result: object) -> None:
         """Add what is known when the backend is done."""
 
@@ -422,9 +428,9 @@ class Synthesis:
         if operation.asks:
             self.describe_request(self._attributes)
             self._name = operation.name_with(self._attributes.get(semconv.GEN_AI_REQUEST_MODEL))
-        if not operation.remote and (weights := self.weights()) is not None:
-            self._cold = is_cold(weights)
         if not operation.remote:
+            if (weights := self.weights()) is not None:
+                self._cold = is_cold(weights)
             load_nvml()  # before any clock
         start_ns = self._start_ns = time_ns()
         entries: dict[str, object] = {**context, _SYNTHESIS: self}
@@ -437,7 +443,7 @@ class Synthesis:
                 )
                 if not span.is_recording():
                     self.span = None
-            self._enter_among_others(running(context))
+            self._enter_among_others(running(context) if context else None)
             self.context = Context(entries)
             if operation.writes:
                 self._output = self.find_output()
@@ -552,7 +558,10 @@ class Synthesis:
         end = perf_counter()
         stretch, known = None, True
         if result is not None:
-            self._find_promises()
+            if self.operation.picks and not self.ended:
+                self.show_result(result)
+            if self._promises is None and "torch" in sys.modules:
+                self._find_promises()
             if self._promises is not None:
                 try:
                     stretch = self._promises.stretch(self.pick_audio(result) if self.operation.picks else result)
@@ -704,7 +713,7 @@ class Synthesis:
         returned = error is None and not interrupted
         audio = _UNKNOWN_AUDIO
         try:
-            if returned:
+            if returned and (self.operation.tells or "torch" in sys.modules):
                 self.describe_result(attributes, result)
                 if self.operation.asks and self.span is not None:
                     name = self.operation.name_with(attributes.get(semconv.GEN_AI_REQUEST_MODEL))
@@ -991,6 +1000,8 @@ class _Ending:
 
 
 def _promises(marked: bool) -> Promises | None:
+    if "torch" not in sys.modules:
+        return None
     try:
         promises = Promises.find()
         if promises is not None and marked:

@@ -21,7 +21,8 @@ _sampler_looks = True
 def tracer() -> Tracer | None:
     """The tracer of the TracerProvider that is set now; None while there is only the API's own."""
     global _tracer, _tracer_provider, _sampler_looks
-    provider = trace.get_tracer_provider()
+    # The public getter makes a call more where one is set.
+    provider = getattr(trace, "_TRACER_PROVIDER", None) or trace.get_tracer_provider()
     if provider is not _tracer_provider:
         made = None
         if not type(provider).__module__.startswith("opentelemetry.trace"):
