@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ttstrace.telemetry import Telemetry
-
-# How the SDK's exporters report an answer that means "this signal is not taken here".
-_NOT_TAKEN = re.compile(r"metrics.*(code: (404|405|501)\b|UNIMPLEMENTED)", re.IGNORECASE | re.DOTALL)
-_REASONS = (
-    re.compile(r"\[Errno -?\d+\] ([^\"')]+)"),
-    re.compile(r"(Read timed out|Connection aborted|DEADLINE_EXCEEDED|certificate verify failed)"),
-    re.compile(r"last error: \w+: \S+: (?:Failed to connect to remote host: )?([^\n]+)"),
-    re.compile(r"error details: ([^\n]+)"),
-    re.compile(r"(code: \d+, reason: [^\n]{1,120})"),
-    re.compile(r"due to (timeout)"),
-)
+from ttstrace.telemetry.troubles import NOT_TAKEN_THERE
 
 
 @dataclass(frozen=True)
@@ -46,50 +35,55 @@ class Arrival:
 
 
 @contextmanager
-def exporter_messages() -> Iterator[list[str]]:
-    """What the SDK's exporters log meanwhile, kept from the terminal.
+def quiet_exporters() -> Iterator[None]:
+    """Keep from the terminal what is logged of sending: the command says it itself.
 
-    Where they did complain, their threads may do so once more while the process ends: that is kept from it, too.
+    Where there was something, the exporters' threads may log once more while the process ends: that is kept from it,
+    too.
     """
-    messages: list[str] = []
+    heard: list[logging.LogRecord] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
+            heard.append(record)
 
-    logger = logging.getLogger("opentelemetry")
-    handler, propagate = Keep(logging.WARNING), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
+    handler = Keep(logging.WARNING)
+    loggers = {logger: logger.propagate for logger in map(logging.getLogger, ("opentelemetry", "ttstrace.telemetry"))}
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
     try:
-        yield messages
+        yield
     finally:
-        if not messages:
-            logger.removeHandler(handler)
-            logger.propagate = propagate
+        if not heard:
+            for logger, propagate in loggers.items():
+                logger.removeHandler(handler)
+                logger.propagate = propagate
 
 
-def deliver(telemetry: Telemetry, timeout: float, messages: Sequence[str]) -> Arrival:
+def deliver(telemetry: Telemetry, timeout: float) -> Arrival:
     """Send what is left, and tell what arrived at the collector.
 
     Args:
         telemetry: what ``configure()`` returned.
         timeout: the longest to take, in seconds.
-        messages: those of :func:`exporter_messages` since.
     """
     end = time.monotonic() + timeout
     if telemetry.force_flush(timeout):
         return Arrival(spans=True, metrics=True, takes_metrics=True, reason="")
+    spans, metrics = telemetry.trouble("traces"), telemetry.trouble("metrics")
+    trouble = spans or metrics
+    reason = "" if trouble is None else trouble.reason or trouble.state
     if time.monotonic() >= end:
         # What is still under way is not counted as lost yet.
-        reason = _reason(messages) or f"no answer within {timeout:g} s"
+        reason = reason or f"no answer within {timeout:g} s"
         return Arrival(spans=False, metrics=False, takes_metrics=True, reason=reason)
     # A flush answers for everything at once; but a collector of spans alone, given all of them, did its job.
     return Arrival(
         spans=telemetry.arrived("traces"),
         metrics=telemetry.arrived("metrics"),
-        takes_metrics=not any(_NOT_TAKEN.search(message) for message in messages),
-        reason=_reason(messages),
+        takes_metrics=metrics is None or metrics.kind != NOT_TAKEN_THERE,
+        reason=reason,
     )
 
 
@@ -105,12 +99,3 @@ def spans_in(path: str, offset: int) -> set[str]:
                     for scope in resource["scopeSpans"]:
                         found.update(span["spanId"] for span in scope["spans"])
     return found
-
-
-def _reason(messages: Iterable[str]) -> str:
-    text = "\n".join(messages)
-    for pattern in _REASONS:
-        found = pattern.search(text)
-        if found:
-            return found.group(1).strip().rstrip(".")
-    return ""

@@ -97,7 +97,7 @@ class _Spoken:
 
 def run(arguments: argparse.Namespace) -> int:
     require("demo", "demo", "rich", "hibari", "onnxruntime", "numpy")
-    from ttstrace.cli.arrival import deliver, exporter_messages, spans_in
+    from ttstrace.cli.arrival import deliver, quiet_exporters, spans_in
     from ttstrace.cli.demo_words import WORDS
     from ttstrace.cli.terminal import open_console
     from ttstrace.telemetry.destinations import resolve
@@ -113,13 +113,13 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error), "ttstrace demo") from None
     offset = os.path.getsize(path) if os.path.isfile(path) else 0
-    with exporter_messages() as messages:
+    with quiet_exporters():
         telemetry = _configure(path, arguments.endpoint, arguments.protocol)
         file = str(telemetry.file)
         try:
             spoken, spans = _speak(words, progress)
             with _waiting(progress, words.sending.format(endpoint=arguments.endpoint) if arguments.endpoint else ""):
-                arrival = deliver(telemetry, _SENDING_SECONDS, messages)
+                arrival = deliver(telemetry, _SENDING_SECONDS)
         except BaseException as error:
             telemetry.shutdown(_LEAVING_SECONDS)
             if isinstance(error, KeyboardInterrupt):

@@ -1,7 +1,8 @@
 """Whether what was recorded has arrived: exports counted, flushed and closed within a time.
 
 The SDK's own answers cannot be used: its ``force_flush()`` returns True after a failed export, ignores its
-timeout, and its ``shutdown()`` waits 30 seconds for each signal.
+timeout, and its ``shutdown()`` waits 30 seconds for each signal. It logs every failed try, and says nothing of how
+much was lost.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -22,7 +23,11 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from ttstrace.telemetry.trace_file import SpanFileExporter, SpanFileProcessor
+from ttstrace.telemetry import troubles
+from ttstrace.telemetry.answers import Answers, quiet_sdk, sdk_quieted
+from ttstrace.telemetry.outages import Outages, outages_at
+from ttstrace.telemetry.trace_file import MetricFileExporter, SpanFileExporter, SpanFileProcessor
+from ttstrace.telemetry.troubles import Trouble
 
 EXIT_SECONDS = 5.0
 """The longest that the end of a process waits for a collector."""
@@ -40,9 +45,10 @@ class Tally:
         # takes no lock, and the lock of the rest may be taken twice.
         self._handed = itertools.count()
         self._looks = 0
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._delivered = 0
         self._lost = 0
+        self._settled = False
         # What earlier answers have told as lost, and what they knew of.
         self._told = 0
         self._answered_accepted = 0
@@ -52,31 +58,45 @@ class Tally:
         next(self._handed)
 
     def accepted(self) -> int:
-        with self._lock:
+        with self.lock:
             # The counter can only be read by counting on.
             accepted = next(self._handed) - self._looks
             self._looks += 1
             return accepted
 
     def deliver(self, count: int) -> None:
-        with self._lock:
-            self._delivered += count
+        with self.lock:
+            if not self._settled:
+                self._delivered += count
 
-    def lose(self, count: int) -> None:
-        with self._lock:
-            self._lost += count
+    def lose(self, count: int) -> bool:
+        """Count a loss; False where it is counted already, as what was still under way at the end."""
+        with self.lock:
+            if not self._settled:
+                self._lost += count
+            return not self._settled
 
     def heal(self) -> None:
         """Take everything as arrived: what came last holds what was lost before it."""
-        with self._lock:
-            self._delivered, self._lost, self._told, self._answered_lost = self.accepted(), 0, 0, 0
+        with self.lock:
+            if not self._settled:
+                self._delivered, self._lost, self._told, self._answered_lost = self.accepted(), 0, 0, 0
 
-    def close_books(self, accepted: int) -> None:
+    def close_books(self, accepted: int) -> int:
         """After all up to ``accepted`` was exported: what neither arrived nor failed was dropped by a
-        queue.
+        queue. Returns how much that is.
         """
-        with self._lock:
-            self._lost += max(0, accepted - self._delivered - self._lost)
+        with self.lock:
+            dropped = 0 if self._settled else max(0, accepted - self._delivered - self._lost)
+            self._lost += dropped
+            return dropped
+
+    def settle(self) -> int:
+        """End it: what is still under way counts as lost, whatever becomes of it. Returns how much that is."""
+        with self.lock:
+            left = self.close_books(self.accepted())
+            self._settled = True
+            return left
 
     def all_arrived(self) -> bool:
         """Whether everything ever handed over arrived."""
@@ -87,7 +107,7 @@ class Tally:
 
         Without anything new the last answer holds: asking again does not turn a loss into a success.
         """
-        with self._lock:
+        with self.lock:
             accepted = self.accepted()
             if accepted > self._answered_accepted:
                 self._told = self._answered_lost
@@ -102,11 +122,25 @@ class CountedBatchProcessor(BatchSpanProcessor):
         super().__init__(exporter)
         self._tally = tally
         self.closed = False
+        self.overflowed = False
 
     def on_end(self, span: ReadableSpan) -> None:
-        if not self.closed and span.context is not None and span.context.trace_flags.sampled:
+        counted = not self.closed and span.context is not None and span.context.trace_flags.sampled
+        queue, room = self._batch_processor._queue, self._batch_processor._max_queue_size
+        # Long before it is full, so that no other threads fill it meanwhile.
+        if 2 * len(queue) < room:
+            super().on_end(span)
+        else:
+            self.overflowed = self.overflowed or len(queue) >= room
+            with sdk_quieted():  # it would log what it drops, again and again
+                super().on_end(span)
+        if counted:
+            # Not before it is in the queue: a flush that begins between would take it for dropped.
             self._tally.accept()
-        super().on_end(span)
+
+    def is_empty(self) -> bool:
+        """Whether everything that was handed over so far was exported or dropped."""
+        return not self._batch_processor._queue
 
     def close(self, timeout: float) -> bool:
         """Export what is queued and stop; False where that took longer than ``timeout`` seconds."""
@@ -126,6 +160,9 @@ Identity = tuple[str, str, str]
 class Output(ABC):
     """One place where spans or metrics go."""
 
+    outages: Outages | None = None
+    """What does not arrive there; None where that is a file or the terminal."""
+
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.tally = Tally()
@@ -143,6 +180,10 @@ class Output(ABC):
         arrived.
         """
 
+    def trouble(self) -> Trouble | None:
+        """Why something was lost last, or does not get through at this moment; None where all is well."""
+        return None
+
 
 class SpanOutput(Output):
     """An exporter of spans and the processor that feeds it: a batch, or the file's, which writes at once."""
@@ -153,26 +194,26 @@ class SpanOutput(Output):
         if isinstance(exporter, SpanFileExporter):
             _count_lines(exporter, self.tally)
             self.processor = SpanFileProcessor(exporter)
-            self._batch = None
+            self._sending = None
         else:
-            self.processor = self._batch = batch = CountedBatchProcessor(exporter, self.tally)
-            _count_spans(exporter, self.tally, lambda: batch.closed)
+            self._sending = sending = _SendingSpans(exporter, self.tally, identity)
+            self.outages = sending.outages
+            self.processor = sending.batch
 
     def flush(self, timeout: float) -> bool:
-        if self._batch is not None:
-            accepted = self.tally.accepted()
-            self._batch.force_flush()
-            self.tally.close_books(accepted)
+        if self._sending is not None:
+            self._sending.flush()
         return self.tally.arrived_since()
 
     def close(self, timeout: float) -> bool:
-        if self._batch is None:
+        if self._sending is None:
             self.processor.shutdown()
-        elif not self._batch.close(timeout):
-            return False
         else:
-            self.tally.close_books(self.tally.accepted())
+            self._sending.close(timeout)
         return self.tally.all_arrived()
+
+    def trouble(self) -> Trouble | None:
+        return None if self._sending is None else self._sending.answers.trouble or self._sending.trouble
 
 
 class MetricOutput(Output):
@@ -181,7 +222,12 @@ class MetricOutput(Output):
     def __init__(self, reader: PeriodicExportingMetricReader, identity: tuple[str, str]) -> None:
         super().__init__(("metrics", *identity))
         self._reader = reader
-        _count_metrics(reader._exporter, self.tally)
+        if isinstance(reader._exporter, MetricFileExporter):
+            self._sending = None
+            _count_collections(reader._exporter, self.tally)
+        else:
+            self._sending = _SendingMetrics(reader._exporter, self.tally, identity)
+            self.outages = self._sending.outages
 
     def flush(self, timeout: float) -> bool:
         self._reader.force_flush(timeout_millis=timeout * 1000)
@@ -193,8 +239,13 @@ class MetricOutput(Output):
         if not self._reader._shutdown:
             self._reader.shutdown(timeout_millis=timeout * 1000)
         if exports is not None and exports.is_alive():
+            if self._sending is not None:
+                self._sending.give_up()
             return False
         return self.tally.all_arrived()
+
+    def trouble(self) -> Trouble | None:
+        return None if self._sending is None else self._sending.answers.trouble or self._sending.trouble
 
 
 class ConsoleOutput(Output):
@@ -216,12 +267,126 @@ class ConsoleOutput(Output):
 # method is watched.
 
 
+class _Sending:
+    """What one exporter sends to a collector, and what becomes of it."""
+
+    def __init__(self, exporter: Any, signal: Literal["traces", "metrics"], tally: Tally, identity: tuple[str, str]):
+        quiet_sdk()
+        self.tally = tally
+        self.signal = signal
+        name, address = identity
+        self.outages = outages_at(address or name)
+        self.answers = Answers(exporter, name, signal)
+        self.trouble: Trouble | None = None
+
+    def lose(self, count: int, trouble: Trouble) -> None:
+        with self.tally.lock:  # the end counts what is under way: in both, or in neither
+            if self.tally.lose(count):
+                self.trouble = trouble
+                self.outages.lost(self.signal, count, trouble)
+        self.outages.say()
+
+    def give_up(self) -> None:
+        """Take for lost what is still under way."""
+        with self.tally.lock:
+            left = self.tally.settle()
+            if left:
+                self.trouble = self.answers.trouble or troubles.NO_ANSWER
+                self.outages.lost(self.signal, left, self.trouble)
+        self.outages.say()
+
+
+class _SendingSpans(_Sending):
+    def __init__(self, exporter: SpanExporter, tally: Tally, identity: tuple[str, str]) -> None:
+        super().__init__(exporter, "traces", tally, identity)
+        self._export = exporter.export
+        exporter.export = self._counted  # type: ignore[method-assign]
+        self.batch = CountedBatchProcessor(exporter, tally)
+
+    def flush(self) -> None:
+        accepted = self.tally.accepted()
+        self.batch.force_flush()
+        self._close_books(accepted)
+
+    def close(self, timeout: float) -> None:
+        if self.batch.close(timeout):
+            self._close_books(self.tally.accepted())
+        else:
+            self.give_up()
+
+    def _close_books(self, accepted: int) -> None:
+        dropped = self.tally.close_books(accepted)
+        if dropped or self.batch.overflowed:
+            self.batch.overflowed = False
+            self.trouble = self.trouble or troubles.TOO_SLOW
+            self.outages.overflowed(dropped, troubles.TOO_SLOW)
+            self.outages.say()
+
+    def _counted(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.answers.begin()
+        try:
+            with sdk_quieted(self.answers):
+                result = self._export(spans)
+        except BaseException as error:
+            self.lose(len(spans), self.answers.trouble or troubles.of_log(type(error).__name__, type(error).__name__))
+            if self.batch.closed and isinstance(error, Exception):
+                # When its time is over, exit closes a channel in the midst of a batch. That the batch is lost is
+                # counted; the SDK would log a traceback of it.
+                return SpanExportResult.FAILURE
+            raise
+        if self.answers.redirected:
+            result = SpanExportResult.FAILURE
+        lost = self.answers.rejected if result is SpanExportResult.SUCCESS else len(spans)
+        self.tally.deliver(len(spans) - lost)
+        if lost:
+            self.lose(lost, self.answers.why())
+        else:
+            self.outages.arrived("traces")
+        accepted = self.tally.accepted()
+        self._close_books(accepted if self.batch.is_empty() else 0)
+        return result
+
+
+class _SendingMetrics(_Sending):
+    def __init__(self, exporter: MetricExporter, tally: Tally, identity: tuple[str, str]) -> None:
+        super().__init__(exporter, "metrics", tally, identity)
+        self._export = exporter.export
+        self._cumulative = _is_cumulative(exporter)
+        exporter.export = self._counted  # type: ignore[method-assign]
+
+    def _counted(self, metrics_data: Any, *args: Any, **kwargs: Any) -> MetricExportResult:
+        self.answers.begin()
+        self.tally.accept()
+        try:
+            with sdk_quieted(self.answers):
+                result = self._export(metrics_data, *args, **kwargs)
+        except BaseException as error:
+            self.lose(1, self.answers.trouble or troubles.of_log(type(error).__name__, type(error).__name__))
+            raise
+        if self.answers.redirected:
+            result = MetricExportResult.FAILURE
+        if result is not MetricExportResult.SUCCESS or self.answers.rejected:
+            self.lose(1, self.answers.why())
+            return result
+        if self._cumulative:
+            self.tally.heal()
+        else:
+            self.tally.deliver(1)
+        self.outages.arrived("metrics", made_good=self._cumulative)
+        return result
+
+
+def _is_cumulative(exporter: MetricExporter) -> bool:
+    """Whether a collection repeats what a lost one held."""
+    return AggregationTemporality.DELTA not in (exporter._preferred_temporality or {}).values()
+
+
 def _count_lines(exporter: SpanFileExporter, tally: Tally) -> None:
     export = exporter.export
 
     def counted(spans: Any) -> SpanExportResult:
         tally.accept()
-        with _loss_counted(tally, 1):
+        with _loss_counted(tally):
             result = export(spans)
         if result is not SpanExportResult.SUCCESS:
             tally.lose(1)
@@ -230,50 +395,26 @@ def _count_lines(exporter: SpanFileExporter, tally: Tally) -> None:
     exporter.export = counted  # type: ignore[method-assign]
 
 
-def _count_spans(exporter: SpanExporter, tally: Tally, closed: Callable[[], bool]) -> None:
+def _count_collections(exporter: MetricFileExporter, tally: Tally) -> None:
     export = exporter.export
-
-    def counted(spans: Any) -> SpanExportResult:
-        try:
-            with _loss_counted(tally, len(spans)):
-                result = export(spans)
-        except Exception:
-            if not closed():
-                raise
-            # When its time is over, exit closes a channel in the midst of a batch. That the batch is lost is
-            # counted; the SDK would log a traceback of it.
-            return SpanExportResult.FAILURE
-        if result is SpanExportResult.SUCCESS:
-            tally.deliver(len(spans))
-        else:
-            tally.lose(len(spans))
-        return result
-
-    exporter.export = counted  # type: ignore[method-assign]
-
-
-def _count_metrics(exporter: MetricExporter, tally: Tally) -> None:
-    export = exporter.export
-    # A cumulative collection repeats what a lost one held.
-    cumulative = AggregationTemporality.DELTA not in (exporter._preferred_temporality or {}).values()
 
     def counted(metrics_data: Any, *args: Any, **kwargs: Any) -> MetricExportResult:
         tally.accept()
-        with _loss_counted(tally, 1):
+        with _loss_counted(tally):
             result = export(metrics_data, *args, **kwargs)
-        if result is not MetricExportResult.SUCCESS:
+        if result is MetricExportResult.SUCCESS:
+            tally.heal()  # a file's collections are cumulative
+        else:
             tally.lose(1)
-        elif cumulative:
-            tally.heal()
         return result
 
     exporter.export = counted  # type: ignore[method-assign]
 
 
 @contextmanager
-def _loss_counted(tally: Tally, count: int) -> Iterator[None]:
+def _loss_counted(tally: Tally) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        tally.lose(count)
+        tally.lose(1)
         raise

@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal
 
 from ttstrace.lifecycle import drain, drain_for_good
 from ttstrace.telemetry.delivery import EXIT_SECONDS, Output
+from ttstrace.telemetry.troubles import Signal, Trouble
 
 
 class Telemetry:
@@ -81,7 +81,7 @@ class Telemetry:
                 thread.join(max(0.0, end - time.monotonic()))
         return everything and len(answers) == len(outputs) and all(answers)
 
-    def arrived(self, signal: Literal["traces", "metrics"]) -> bool:
+    def arrived(self, signal: Signal) -> bool:
         """Whether everything of one signal that was handed over so far arrived at the collector.
 
         Many collectors take traces alone (Jaeger does): flushes then fail for the metrics' sake.
@@ -89,12 +89,16 @@ class Telemetry:
         Returns:
             False also without a collector, or where it is not sent that signal.
         """
-        sent = [
-            output.tally.all_arrived()
-            for output in self._outputs
-            if self.endpoint is not None and output.identity[0] == signal and output.identity[2] == self.endpoint
-        ]
+        sent = [output.tally.all_arrived() for output in self._sent_to_collector(signal)]
         return bool(sent) and all(sent)
+
+    def trouble(self, signal: Signal) -> Trouble | None:
+        """Why something of one signal was lost at the collector last, or does not get through at this moment.
+
+        Returns:
+            None where nothing was lost, or without a collector.
+        """
+        return next((trouble for output in self._sent_to_collector(signal) if (trouble := output.trouble())), None)
 
     def shutdown(self, timeout: float = EXIT_SECONDS) -> bool:
         """Send what is left and stop; touches nothing but what this ``configure()`` added.
@@ -108,11 +112,17 @@ class Telemetry:
         with self._lock:
             if self._sent is None:
                 end = time.monotonic() + timeout
+                # One each: spans and metrics that go to the same collector share it.
+                outages = {id(each): each for output in self._outputs if (each := output.outages)}.values()
+                for each in outages:
+                    each.begin_end()
                 drain_for_good(min(1.0, timeout / 2))  # what is given up on is still to be sent
                 sent = True
                 for left, output in zip(range(len(self._outputs), 0, -1), self._outputs, strict=True):
                     # A share each, so that one collector that does not answer leaves time for the next.
                     sent = _close(output, max(0.0, end - time.monotonic()) / left) and sent
+                for each in outages:
+                    each.end()
                 self._sent = sent
                 _open.discard(self)
             return self._sent
@@ -133,10 +143,19 @@ class Telemetry:
         ]
         return f"Telemetry({', '.join([*where, *(['shut down'] if self._sent is not None else [])])})"
 
+    def _sent_to_collector(self, signal: Signal) -> list[Output]:
+        return [
+            output
+            for output in self._outputs
+            if self.endpoint is not None and output.identity[0] == signal and output.identity[2] == self.endpoint
+        ]
+
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
         for output in self._outputs:
             output.tally.reset()
+            if output.outages is not None:
+                output.outages.reset()
 
 
 _open: set[Telemetry] = set()
