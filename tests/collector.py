@@ -37,12 +37,25 @@ def free_port() -> int:
 
 @dataclass
 class Collector:
-    """A running collector and what it has passed on."""
+    """A running collector and what it has passed on.
+
+    Attributes:
+        http, grpc: where it listens.
+        spans, metrics: what it has passed on; of the metrics the last, by name.
+        restart: starts it again where it was, after ``kill()``.
+    """
 
     http: str
     grpc: str
+    restart: Callable[[], None]
     spans: list[Plain] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+    agent: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        assert self.agent is not None
+        self.agent.kill()
+        self.agent.wait(10)
 
     def wait(self, condition: Callable[[Collector], object], seconds: float = 10) -> None:
         end = time.monotonic() + seconds
@@ -55,7 +68,28 @@ class Collector:
 def running_collector() -> Iterator[Collector]:
     """Start rotel, which takes OTLP over HTTP and gRPC, and a sink that it passes everything on to."""
     http_port, grpc_port = free_port(), free_port()
-    collector = Collector(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}")
+
+    def start() -> None:
+        log.truncate(0)
+        collector.agent = agent = subprocess.Popen(
+            [
+                str(Path(rotel.__file__).with_name("rotel-agent")),
+                "start",
+                *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
+                *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
+                *("--exporter", "otlp"),
+                *("--otlp-exporter-protocol", "http"),
+                *("--otlp-exporter-endpoint", f"http://127.0.0.1:{sink.server_address[1]}"),
+            ],
+            # It is linked with Python's own library, which may lie beside the interpreter alone.
+            env={**os.environ, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or ""},
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+        for port in (http_port, grpc_port):
+            _wait_for(port, agent, log)
+
+    collector = Collector(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", start)
 
     class Sink(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -81,28 +115,13 @@ def running_collector() -> Iterator[Collector]:
     thread = threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-    agent = subprocess.Popen(
-        [
-            str(Path(rotel.__file__).with_name("rotel-agent")),
-            "start",
-            *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
-            *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
-            *("--exporter", "otlp"),
-            *("--otlp-exporter-protocol", "http"),
-            *("--otlp-exporter-endpoint", f"http://127.0.0.1:{sink.server_address[1]}"),
-        ],
-        # It is linked with Python's own library, which may lie beside the interpreter alone.
-        env={**os.environ, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or ""},
-        stdout=subprocess.DEVNULL,
-        stderr=log,
-    )
     try:
-        for port in (http_port, grpc_port):
-            _wait_for(port, agent, log)
+        start()
         yield collector
     finally:
-        agent.terminate()
-        agent.wait(10)
+        if collector.agent is not None:
+            collector.agent.terminate()
+            collector.agent.wait(10)
         log.close()
         sink.shutdown()
         sink.server_close()

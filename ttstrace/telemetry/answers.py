@@ -1,5 +1,5 @@
-"""What a collector answers to each request: the SDK's exporters look at the status alone, and take a redirection and a
-partial success for a success.
+"""What a collector answers to each request: the SDK's exporters look at the status alone, and take a redirection, a web
+page and a partial success for a success.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Answers:
         signal: what the exporter sends.
         trouble: why it was not taken, or not all of it; None where it was, or where nothing is known.
         rejected: how many spans, or data points of metrics, of a partial success were not taken.
-        redirected: whether it was sent to another address, where the SDK does not follow.
+        elsewhere: whether it was not a collector that answered.
         logged: the format and the message of the last complaint that the SDK would have logged.
     """
 
@@ -40,7 +40,7 @@ class Answers:
         """Forget the last export."""
         self.trouble: Trouble | None = None
         self.rejected = 0
-        self.redirected = False
+        self.elsewhere = False
         self.logged: tuple[str, str] | None = None
 
     def why(self) -> Trouble:
@@ -56,10 +56,10 @@ class Answers:
                 self._failed(troubles.of_request(result.error))
             elif result.status_code is not None:
                 status, kind, body = result.status_code, result.headers().get("content-type") or "", result.content()
-                self.redirected = 300 <= status < 400
-                if 200 <= status < 300:
+                if 200 <= status < 300 and "html" not in kind:
                     self._taken(_response(self.signal, kind, body))
                 else:
+                    self.elsewhere = status < 400
                     self.trouble = troubles.of_status(
                         status, result.reason or "", _message(kind, body), self.signal, urlsplit(url).path
                     )

@@ -123,15 +123,16 @@ class CountedBatchProcessor(BatchSpanProcessor):
         self._tally = tally
         self.closed = False
         self.overflowed = False
+        self._queue = self._batch_processor._queue
+        self._room = self._batch_processor._max_queue_size
 
     def on_end(self, span: ReadableSpan) -> None:
         counted = not self.closed and span.context is not None and span.context.trace_flags.sampled
-        queue, room = self._batch_processor._queue, self._batch_processor._max_queue_size
         # Long before it is full, so that no other threads fill it meanwhile.
-        if 2 * len(queue) < room:
+        if len(self._queue) < self._room / 2:
             super().on_end(span)
         else:
-            self.overflowed = self.overflowed or len(queue) >= room
+            self.overflowed = self.overflowed or len(self._queue) >= self._room
             with sdk_quieted():  # it would log what it drops, again and again
                 super().on_end(span)
         if counted:
@@ -140,7 +141,7 @@ class CountedBatchProcessor(BatchSpanProcessor):
 
     def is_empty(self) -> bool:
         """Whether everything that was handed over so far was exported or dropped."""
-        return not self._batch_processor._queue
+        return not self._queue
 
     def close(self, timeout: float) -> bool:
         """Export what is queued and stop; False where that took longer than ``timeout`` seconds."""
@@ -334,7 +335,7 @@ class _SendingSpans(_Sending):
                 # counted; the SDK would log a traceback of it.
                 return SpanExportResult.FAILURE
             raise
-        if self.answers.redirected:
+        if self.answers.elsewhere:
             result = SpanExportResult.FAILURE
         lost = self.answers.rejected if result is SpanExportResult.SUCCESS else len(spans)
         self.tally.deliver(len(spans) - lost)
@@ -363,7 +364,7 @@ class _SendingMetrics(_Sending):
         except BaseException as error:
             self.lose(1, self.answers.trouble or troubles.of_log(type(error).__name__, type(error).__name__))
             raise
-        if self.answers.redirected:
+        if self.answers.elsewhere:
             result = MetricExportResult.FAILURE
         if result is not MetricExportResult.SUCCESS or self.answers.rejected:
             self.lose(1, self.answers.why())

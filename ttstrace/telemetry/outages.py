@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from ttstrace.telemetry.troubles import Signal, Trouble
+from ttstrace.telemetry.troubles import Signal, Trouble, without_user
 
 QUIET_SECONDS = 60.0
 """So long after its last loss, an outage is over with what arrives: one that comes and goes is one."""
@@ -44,8 +43,7 @@ class Outages:
     """
 
     def __init__(self, address: str) -> None:
-        # A URL may hold a password.
-        self._address = re.sub(r"//[^/@]*@", "//", address)
+        self._address = without_user(address)
         self.reset()
 
     def reset(self) -> None:

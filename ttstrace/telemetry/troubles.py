@@ -52,8 +52,17 @@ class Trouble:
         return f"{self.state} ({self.reason})" if self.reason else self.state
 
 
+# What stands before the host in a URL may be a password.
+_USER = re.compile(r"[^\s/@]+@")
+
+
+def without_user(text: str) -> str:
+    """A text that may hold an address, without the user and password of it."""
+    return _USER.sub("", text)
+
+
 def _words(text: str) -> str:
-    text = " ".join(text.split())
+    text = without_user(" ".join(text.split()))
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."
 
 
@@ -109,13 +118,13 @@ _CONNECTIONS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
         f"Have {OTEL_EXPORTER_OTLP_CERTIFICATE} name the file of the authority's certificate.",
     ),
     (
-        ("http1.x server", "BadStatusLine"),
+        ("http1.x server", "Failed parsing HTTP/2", "BadStatusLine"),
         "protocol",
         "speaks another protocol",
         'Port 4317 usually takes protocol="grpc", port 4318 "http/protobuf" (OTEL_EXPORTER_OTLP_PROTOCOL).',
     ),
     (
-        ("NameResolutionError", "DNS resolution failed", "Name or service not known", "getaddrinfo"),
+        ("NameResolutionError", "DNS resolution", "errors resolving", "Name or service not known", "getaddrinfo"),
         "unknown host",
         "is a host that nobody knows",
         f"Correct {_WHERE}.",
@@ -157,27 +166,24 @@ def of_request(error: BaseException) -> Trouble:
     return trouble
 
 
-def of_status(status: int, words: str, message: str, signal: Signal, path: str) -> Trouble | None:
-    """Of an answer over HTTP.
+def of_status(status: int, words: str, message: str, signal: Signal, path: str) -> Trouble:
+    """Of an answer over HTTP that it was not taken.
 
     Args:
-        status: its code.
+        status: its code; that of a success where a web page came with it.
         words: what the code means.
         message: what else the collector said, "" where nothing.
         signal: what was sent.
         path: where to.
-
-    Returns:
-        None where the answer is that it was taken.
     """
-    if 200 <= status < 300:
-        return None
     reason = _words(f"{status} {words}" + (f": {message}" if message else ""))
-    if 300 <= status < 400:
-        fix = f"Correct {_WHERE}: this is the address of something that stands before the collector, such as a login."
-        return Trouble("redirection", "sends to another address", reason, fix)
+    if status < 400:
+        state = "answers with a web page" if status < 300 else "sends to another address"
+        fix = f"Correct {_WHERE}: something else is there, such as a login that stands before the collector."
+        return Trouble("no collector", state, reason, fix)
     if status in (404, 405, 501):
-        return _path(signal, f"{reason}, for {path}")
+        fix = f"it is a base URL, and /v1/{signal} is added to it."
+        return _path(signal, f"{reason}, for {path}", fix)
     kind, state, fix = {
         401: _NOT_ALLOWED, 403: _NOT_ALLOWED, 413: _TOO_LARGE, 429: _TOO_MUCH,
     }.get(status, _NOT_READY if status >= 500 else _REFUSED)  # fmt: skip
@@ -194,13 +200,14 @@ def of_call(code: str, details: str, signal: Signal) -> Trouble:
     """
     reason = f"{code}: {details}"
     # What gRPC itself says of a connection, as against a collector's own words, holds these.
-    if code == "UNAVAILABLE" and any(sign in details for sign in ("last error:", "Socket closed", "DNS resolution")):
+    own = ("last error:", "Socket closed", "DNS resolution", "errors resolving")
+    if code == "UNAVAILABLE" and any(sign in details for sign in own):
         reason = _words(_GRPC_PREFIX.sub("", details))
         return _connection(details, reason) or Trouble(_UNREACHABLE[0], _UNREACHABLE[1], reason, _UNREACHABLE[2])
     if code in ("DEADLINE_EXCEEDED", "CANCELLED"):  # cancelled: by our own end, which waited as long as it may
         return NO_ANSWER
     if code in ("UNIMPLEMENTED", "NOT_FOUND"):
-        return _path(signal, reason)
+        return _path(signal, _words(reason), f"what answers there knows no {signal}.")
     kind, state, fix = {
         "UNAVAILABLE": _NOT_READY, "ABORTED": _NOT_READY, "UNAUTHENTICATED": _NOT_ALLOWED,
         "PERMISSION_DENIED": _NOT_ALLOWED,
@@ -219,11 +226,11 @@ def of_log(template: str, message: str) -> Trouble:
     return Trouble(template or "unknown", "was not sent everything", _words(message), "")
 
 
-def _path(signal: Signal, reason: str) -> Trouble:
-    state, fix = f"takes no {signal} there", f"Correct {_WHERE}: it is a base URL, and /v1/{signal} is added to it."
+def _path(signal: Signal, reason: str, why: str) -> Trouble:
+    fix = f"Correct {_WHERE}: {why}"
     if signal == "metrics":
         fix += (
             f" Where the collector is for traces alone, as Jaeger is, leave endpoint=... out, and set "
             f"{OTEL_EXPORTER_OTLP_ENDPOINT} and {OTEL_METRICS_EXPORTER}=none."
         )
-    return Trouble(NOT_TAKEN_THERE, state, reason, fix)
+    return Trouble(NOT_TAKEN_THERE, f"takes no {signal} there", reason, fix)
