@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import re
 import threading
 import time
@@ -255,10 +256,37 @@ def test_end_of_a_process_says_all_of_an_outage_in_one_line(tmp_path: Path, prot
         tmp_path,
         WHERE=f"http://127.0.0.1:{free_port()}",
         PROTOCOL=protocol,
+        OTEL_EXPORTER_OTLP_TIMEOUT="0.7",
     )
     (line,) = ran.err.splitlines()
     assert "cannot be reached" in line
     assert "lost in all: 20 spans and 1 collection of metrics. Start the collector" in line
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_says_its_own_losses_alone(tmp_path: Path) -> None:
+    ran = run_program(
+        """
+        handle = configure(endpoint=os.environ["WHERE"])
+        for _ in range(2):
+            synthesize()
+        handle.force_flush(10)
+        child = os.fork()
+        for _ in range(3 if child == 0 else 4):
+            synthesize()
+        handle.shutdown(10)
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        """,
+        tmp_path,
+        WHERE=f"http://127.0.0.1:{free_port()}",
+        OTEL_EXPORTER_OTLP_TIMEOUT="0.7",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    told = re.findall(r"lost (?:so far|in all): \d+ spans", ran.err)
+    assert told[0] == "lost so far: 2 spans"
+    assert sorted(told[1:]) == ["lost in all: 3 spans", "lost in all: 6 spans"]
 
 
 # --- a collector that refuses ---------------------------------------------------------------------------------------
@@ -289,6 +317,7 @@ def test_refusal_is_not_tried_again_and_said_once_with_its_fix(
         assert trouble is not None
         assert trouble.kind == kind
         assert reason in trouble.reason
+        assert not [record for record in program.caplog.records if record.name.startswith("opentelemetry.exporter")]
         (line,) = program.lines()
         assert fix in line or kind == "path"  # metrics are mostly told first
         assert fix in trouble.fix
@@ -310,7 +339,10 @@ def test_wrong_path_is_told_with_the_path(program: Program) -> None:
 
 
 @both
-def test_collector_of_traces_alone_is_told_once_and_gets_them_all(program: Program, protocol: str) -> None:
+def test_collector_of_traces_alone_is_told_once_and_gets_them_all(
+    program: Program, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "QUIET_SECONDS", 0.0)
     with otlp_server(protocol) as server:
         handle = program.configure(server.endpoint, protocol)
         server.answers["metrics"].extend([Answer(404, "UNIMPLEMENTED")] * 9)
@@ -490,6 +522,56 @@ def test_queue_that_overflows_is_said_once_and_counted(program: Program, monkeyp
     assert "more slowly than they end" in first
     assert "OTEL_BSP_MAX_QUEUE_SIZE" in first
     assert len(lines) == 2
+
+
+def test_queue_that_overflows_from_many_threads_is_counted_without_a_flush(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "16")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
+
+    def end_spans() -> None:
+        for _ in range(100):
+            trace.get_tracer("many").start_span("one").end()
+
+    with otlp_server("http/protobuf") as server:
+        handle = program.configure(server.endpoint, "http/protobuf")
+        server.hold.clear()
+        trace.get_tracer("many").start_span("one").end()
+        wait_for(lambda: server.held)
+        threads = [threading.Thread(target=end_spans) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        server.hold.set()
+        wait_for(lambda: not handle.arrived("traces"))
+        handle.shutdown()
+    assert len(server.spans) + program.lost() == len(program.spans())
+    assert program.lost() == 401 - 17
+
+
+def test_spans_that_the_queue_had_no_room_for_in_an_outage_are_the_outages(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "16")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
+    with otlp_server("http/protobuf") as server:
+        handle = program.configure(server.endpoint, "http/protobuf")
+        server.hold.clear()
+        server.answers["traces"].append(Answer(500))
+        program.speak()
+        wait_for(lambda: server.held)
+        program.speak(50)
+        server.hold.set()
+        assert not handle.force_flush(10)
+        handle.shutdown()
+    first, last = program.lines()
+    assert "is not ready (500 Internal Server Error); lost so far: 1 span." in first
+    assert "is not ready (500 Internal Server Error); lost in all: 35 spans." in last
+    assert len(server.spans) == 16
 
 
 def test_flush_between_a_spans_end_and_the_queue_takes_it_for_no_loss(program: Program) -> None:

@@ -84,7 +84,7 @@ class Tally:
 
     def close_books(self, accepted: int) -> int:
         """After all up to ``accepted`` was exported: what neither arrived nor failed was dropped by a
-        queue. Returns how much that is.
+        queue. Returns how much that is, beyond what was found so before.
         """
         with self.lock:
             dropped = 0 if self._settled else max(0, accepted - self._delivered - self._lost)
@@ -122,7 +122,6 @@ class CountedBatchProcessor(BatchSpanProcessor):
         super().__init__(exporter)
         self._tally = tally
         self.closed = False
-        self.overflowed = False
         self._queue = self._batch_processor._queue
         self._room = self._batch_processor._max_queue_size
 
@@ -132,16 +131,15 @@ class CountedBatchProcessor(BatchSpanProcessor):
         if len(self._queue) < self._room / 2:
             super().on_end(span)
         else:
-            self.overflowed = self.overflowed or len(self._queue) >= self._room
             with sdk_quieted():  # it would log what it drops, again and again
                 super().on_end(span)
         if counted:
             # Not before it is in the queue: a flush that begins between would take it for dropped.
             self._tally.accept()
 
-    def is_empty(self) -> bool:
-        """Whether everything that was handed over so far was exported or dropped."""
-        return not self._queue
+    def waiting(self) -> int:
+        """How many spans are in the queue."""
+        return len(self._queue)
 
     def close(self, timeout: float) -> bool:
         """Export what is queued and stop; False where that took longer than ``timeout`` seconds."""
@@ -317,8 +315,7 @@ class _SendingSpans(_Sending):
 
     def _close_books(self, accepted: int) -> None:
         dropped = self.tally.close_books(accepted)
-        if dropped or self.batch.overflowed:
-            self.batch.overflowed = False
+        if dropped:
             self.trouble = self.trouble or troubles.TOO_SLOW
             self.outages.overflowed(dropped, troubles.TOO_SLOW)
             self.outages.say()
@@ -343,8 +340,9 @@ class _SendingSpans(_Sending):
             self.lose(lost, self.answers.why())
         else:
             self.outages.arrived("traces")
+        # In this order: what comes between is not taken for dropped, but counted next time.
         accepted = self.tally.accepted()
-        self._close_books(accepted if self.batch.is_empty() else 0)
+        self._close_books(accepted - self.batch.waiting())
         return result
 
 

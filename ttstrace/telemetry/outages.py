@@ -57,7 +57,7 @@ class Outages:
         """Note a loss; :meth:`say` says it if it is the first of its kind.
 
         Args:
-            count: how many spans, or collections of metrics; 0 where it is not known yet.
+            count: how many spans, or collections of metrics.
         """
         with self._lock:
             outage = self._open.setdefault(trouble.kind, _Outage(trouble))
@@ -69,8 +69,9 @@ class Outages:
             if outage.told is not None or self._closing:
                 return
             outage.told = outage.lost.copy()
-            so_far = f"; lost so far: {_listed(outage.lost)}" if outage.lost.total() else ""
-            self._to_say.append((logging.WARNING, f"{self._address} {trouble}{so_far}. {trouble.fix}"))
+            self._to_say.append(
+                (logging.WARNING, f"{self._address} {trouble}; lost so far: {_listed(outage.lost)}. {trouble.fix}")
+            )
 
     def overflowed(self, count: int, trouble: Trouble) -> None:
         """Note spans that the queue had no room for: the outage's, if there is one, else of a kind of its own."""
