@@ -180,7 +180,7 @@ def test_killed_collector_costs_no_call_and_gets_what_comes_after_its_restart(
     assert len(arrived) <= acknowledged
     first, *rest = program.lines()
     assert "lost so far" in first
-    assert len(rest) <= 1  # where it lost more than the first line knew of
+    assert len(rest) <= 1, rest  # where it lost more than the first line knew of
 
 
 @both
@@ -754,9 +754,21 @@ def test_log_that_fails_costs_no_span(program: Program, monkeypatch: pytest.Monk
     assert len(server.spans) == 1
 
 
-def test_trouble_whose_cause_is_unknown_is_told_in_the_exporters_own_words() -> None:
-    trouble = troubles.of_log("Failed to encode %s", "Failed to encode span batch")
-    assert str(trouble) == "was not sent everything (Failed to encode span batch)"
+@pytest.mark.parametrize(("protocol", "words"), [("http/protobuf", "Failed to encode"), ("grpc", "UnicodeEncodeError")])
+def test_batch_that_cannot_be_encoded_is_told_once_in_the_exporters_own_words(
+    program: Program, protocol: str, words: str
+) -> None:
+    with otlp_server(protocol) as server:
+        handle = program.configure(server.endpoint, protocol)
+        for _ in range(3):
+            trace.get_tracer("app").start_span("\ud800").end()
+            assert not handle.force_flush(10)
+        program.speak()
+        assert handle.force_flush(10)
+    (line,) = program.lines()
+    assert "was not sent everything" in line
+    assert words in line
+    assert [span["attributes"]["number"] for span in server.spans] == [1]
 
 
 def test_losses_are_counted_from_many_threads() -> None:

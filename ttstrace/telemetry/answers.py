@@ -82,7 +82,7 @@ class Answers:
         self.trouble = None
         partial = getattr(response, "partial_success", None)
         if partial is not None:
-            self.rejected = partial.rejected_spans if self.signal == "traces" else partial.rejected_data_points
+            self.rejected = max(0, partial.rejected_spans if self.signal == "traces" else partial.rejected_data_points)
             if self.rejected:
                 self.trouble = troubles.of_rejection(partial.error_message)
 

@@ -8,6 +8,7 @@ much was lost.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ from ttstrace.telemetry.answers import Answers, quiet_sdk, sdk_quieted
 from ttstrace.telemetry.outages import Outages, outages_at
 from ttstrace.telemetry.trace_file import MetricFileExporter, SpanFileExporter, SpanFileProcessor
 from ttstrace.telemetry.troubles import Trouble
+
+_logger = logging.getLogger(__name__)
 
 EXIT_SECONDS = 5.0
 """The longest that the end of a process waits for a collector."""
@@ -123,12 +126,12 @@ class CountedBatchProcessor(BatchSpanProcessor):
         self._tally = tally
         self.closed = False
         self._queue = self._batch_processor._queue
-        self._room = self._batch_processor._max_queue_size
+        self._half_full = self._batch_processor._max_queue_size / 2
 
     def on_end(self, span: ReadableSpan) -> None:
         counted = not self.closed and span.context is not None and span.context.trace_flags.sampled
         # Long before it is full, so that no other threads fill it meanwhile.
-        if len(self._queue) < self._room / 2:
+        if len(self._queue) < self._half_full:
             super().on_end(span)
         else:
             with sdk_quieted():  # it would log what it drops, again and again
@@ -180,7 +183,7 @@ class Output(ABC):
         """
 
     def trouble(self) -> Trouble | None:
-        """Why something was lost last, or does not get through at this moment; None where all is well."""
+        """Why something was lost last, or does not get through at this moment; None where nothing was lost."""
         return None
 
 
@@ -285,6 +288,14 @@ class _Sending:
                 self.outages.lost(self.signal, count, trouble)
         self.outages.say()
 
+    def debug_or_raise(self, error: BaseException) -> None:
+        """Log what an exporter raised: a batch that cannot be encoded, a channel that exit closed beneath it. The SDK
+        would do so for every batch.
+        """
+        if not isinstance(error, Exception):
+            raise error
+        _logger.debug("Sending %s failed.", self.signal, exc_info=error)
+
     def give_up(self) -> None:
         """Take for lost what is still under way."""
         with self.tally.lock:
@@ -326,15 +337,12 @@ class _SendingSpans(_Sending):
             with sdk_quieted(self.answers):
                 result = self._export(spans)
         except BaseException as error:
-            self.lose(len(spans), self.answers.trouble or troubles.of_log(type(error).__name__, type(error).__name__))
-            if self.batch.closed and isinstance(error, Exception):
-                # When its time is over, exit closes a channel in the midst of a batch. That the batch is lost is
-                # counted; the SDK would log a traceback of it.
-                return SpanExportResult.FAILURE
-            raise
+            self.lose(len(spans), self.answers.trouble or troubles.of_exception(error))
+            self.debug_or_raise(error)
+            return SpanExportResult.FAILURE
         if self.answers.elsewhere:
             result = SpanExportResult.FAILURE
-        lost = self.answers.rejected if result is SpanExportResult.SUCCESS else len(spans)
+        lost = min(self.answers.rejected, len(spans)) if result is SpanExportResult.SUCCESS else len(spans)
         self.tally.deliver(len(spans) - lost)
         if lost:
             self.lose(lost, self.answers.why())
@@ -360,8 +368,9 @@ class _SendingMetrics(_Sending):
             with sdk_quieted(self.answers):
                 result = self._export(metrics_data, *args, **kwargs)
         except BaseException as error:
-            self.lose(1, self.answers.trouble or troubles.of_log(type(error).__name__, type(error).__name__))
-            raise
+            self.lose(1, self.answers.trouble or troubles.of_exception(error))
+            self.debug_or_raise(error)
+            return MetricExportResult.FAILURE
         if self.answers.elsewhere:
             result = MetricExportResult.FAILURE
         if result is not MetricExportResult.SUCCESS or self.answers.rejected:

@@ -90,6 +90,8 @@ _NOT_READY = ("not ready", "is not ready", "See its own log; what was lost until
 _NOT_ALLOWED = ("not allowed", "does not let this program in", f"Put its key into {OTEL_EXPORTER_OTLP_HEADERS}.")
 _REFUSED = ("refused", "refuses what it is sent", "Such data is not sent again: see its own log for what it expects.")
 
+_MORE = 'The loggers "opentelemetry" and "ttstrace" have more at the level DEBUG.'
+
 # What is wrong between here and there can only be told by the words of OpenSSL and of the system. The first that
 # fits holds: the more telling ones come before.
 _CONNECTIONS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
@@ -131,10 +133,10 @@ _CONNECTIONS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     ),
     (("timed out", "Deadline Exceeded"), NO_ANSWER.kind, NO_ANSWER.state, NO_ANSWER.fix),
     (
-        ("Connection reset", "Socket closed", "Connection aborted", "Broken pipe"),
-        "broken off",
+        ("Connection reset", "Socket closed", "Connection aborted", "Broken pipe", "Stream removed", "GOAWAY"),
+        _UNREACHABLE[0],  # a collector that dies does this first
         "breaks the connection off",
-        "Where it speaks TLS, the endpoint begins with https://; else see the collector's own log.",
+        "See whether it is running; where it speaks TLS, the endpoint begins with https://.",
     ),
 )
 
@@ -152,10 +154,13 @@ def of_request(error: BaseException) -> Trouble:
     """Of a request over HTTP that got no answer."""
     # The innermost error has the system's own words, and those around it repeat the address many times over.
     reason, cause = "", error
-    while cause is not None:
+    for _ in range(20):  # they may form a circle
         if isinstance(cause, OSError) and cause.strerror:
             reason = cause.strerror
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+        within = cause.__cause__ or cause.__context__
+        if within is None:
+            break
+        cause = within
     trouble = _connection(f"{error!r} {error}", reason)
     if trouble is None:
         return Trouble(_UNREACHABLE[0], _UNREACHABLE[1], _words(reason or str(error)), _UNREACHABLE[2])
@@ -200,7 +205,7 @@ def of_call(code: str, details: str, signal: Signal) -> Trouble:
     """
     reason = f"{code}: {details}"
     # What gRPC itself says of a connection, as against a collector's own words, holds these.
-    own = ("last error:", "Socket closed", "DNS resolution", "errors resolving")
+    own = ("last error:", "DNS resolution", "errors resolving", "Socket closed", "msg:", "Stream removed", "GOAWAY")
     if code == "UNAVAILABLE" and any(sign in details for sign in own):
         reason = _words(_GRPC_PREFIX.sub("", details))
         return _connection(details, reason) or Trouble(_UNREACHABLE[0], _UNREACHABLE[1], reason, _UNREACHABLE[2])
@@ -223,7 +228,12 @@ def of_rejection(message: str) -> Trouble:
 
 def of_log(template: str, message: str) -> Trouble:
     """Of a failure of which nothing is known but what the exporter logged: its format, and the whole message."""
-    return Trouble(template or "unknown", "was not sent everything", _words(message), "")
+    return Trouble(template or "unknown", "was not sent everything", _words(message), _MORE)
+
+
+def of_exception(error: BaseException) -> Trouble:
+    """Of an exporter that raised. Only the type is told: a message may hold the text."""
+    return of_log(type(error).__name__, type(error).__name__)
 
 
 def _path(signal: Signal, reason: str, why: str) -> Trouble:
