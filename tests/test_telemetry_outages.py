@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import random
 import re
 import threading
 import time
@@ -572,6 +573,49 @@ def test_spans_that_the_queue_had_no_room_for_in_an_outage_are_the_outages(
     assert "is not ready (500 Internal Server Error); lost so far: 1 span." in first
     assert "is not ready (500 Internal Server Error); lost in all: 35 spans." in last
     assert len(server.spans) == 16
+
+
+@both
+def test_books_balance_whatever_the_collector_does(
+    program: Program, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "64")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.3")
+    chance = random.Random(7)
+    answers = [Answer(), Answer(400, "INVALID_ARGUMENT"), Answer(503, "UNAVAILABLE"), Answer(rejected=1)]
+    over = threading.Event()
+
+    def end_spans() -> None:
+        while not over.is_set():
+            for _ in range(20):
+                trace.get_tracer("many").start_span("one").end()
+            time.sleep(0.002)
+
+    with otlp_server(protocol) as server:
+        handle = program.configure(server.endpoint, protocol)
+        threads = [threading.Thread(target=end_spans) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(12):
+                server.answer = chance.choice(answers)
+                if chance.random() < 0.3:
+                    server.hold.clear()
+                attempts = len(server.attempts)
+                wait_for(lambda attempts=attempts: len(server.attempts) > attempts + 1)
+                server.hold.set()
+                handle.force_flush(0.01)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        handle.shutdown(2)
+    sent, acknowledged = len(program.spans()), handle._outputs[0].tally._delivered
+    assert acknowledged + program.lost() == sent
+    assert 0 < acknowledged <= len(server.spans)  # what arrived while its answer did not counts as lost
+    kinds = {line.partition(" (")[0].partition(";")[0] for line in program.lines()}
+    assert len(program.lines()) <= 2 * len(kinds)
 
 
 def test_flush_between_a_spans_end_and_the_queue_takes_it_for_no_loss(program: Program) -> None:

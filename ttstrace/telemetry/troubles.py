@@ -205,7 +205,7 @@ def of_call(code: str, details: str, signal: Signal) -> Trouble:
     """
     reason = f"{code}: {details}"
     # What gRPC itself says of a connection, as against a collector's own words, holds these.
-    own = ("last error:", "DNS resolution", "errors resolving", "Socket closed", "msg:", "Stream removed", "GOAWAY")
+    own = ("last error:", "DNS resolution", "errors resolving", "Socket closed", "recvmsg", "sendmsg", "Stream removed")
     if code == "UNAVAILABLE" and any(sign in details for sign in own):
         reason = _words(_GRPC_PREFIX.sub("", details))
         return _connection(details, reason) or Trouble(_UNREACHABLE[0], _UNREACHABLE[1], reason, _UNREACHABLE[2])
