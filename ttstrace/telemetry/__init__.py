@@ -6,5 +6,6 @@ Importing this package loads the OpenTelemetry SDK; ``import ttstrace`` does not
 from ttstrace.telemetry.configuration import configure
 from ttstrace.telemetry.handle import Telemetry
 from ttstrace.telemetry.trace_file import MetricFileExporter, SpanFileExporter
+from ttstrace.telemetry.troubles import Trouble
 
-__all__ = ["MetricFileExporter", "SpanFileExporter", "Telemetry", "configure"]
+__all__ = ["MetricFileExporter", "SpanFileExporter", "Telemetry", "Trouble", "configure"]
