@@ -6,6 +6,7 @@ import difflib
 import functools
 import inspect
 import os
+import re
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,8 @@ _NEVER_TEXT: Final = frozenset(
 )
 _RATE_ARGUMENTS: Final = ("sample_rate", "sampling_rate", "sr")
 _RATE_ATTRIBUTES: Final = ("output_sample_rate", "sample_rate", "sampling_rate", "sr")
+
+_DEVICE: Final = re.compile(r"[a-z]+(:\d+)?")
 
 _MISSING: Final = object()
 
@@ -154,7 +157,7 @@ def carried_context(instance: Any) -> Context | None:
 Option = Any  # a literal, or a callable that gets the Call
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Options:
     """What is known of a callable's syntheses. Unless said otherwise: a literal, or a callable that gets the `Call`.
 
@@ -419,7 +422,8 @@ class CallSynthesis(Synthesis):
             self.take_text(text)
         elif isinstance(text, (list, tuple)):
             if text and all(isinstance(each, str) for each in text):
-                self.take_text("".join(text))
+                for each in text:
+                    self.take_text(each)
                 self.texts = len(text)
         elif hasattr(text, "__next__") or hasattr(text, "__aiter__"):
             counted = count_pieces(self, text)
@@ -619,12 +623,18 @@ def _found_device(call: Call) -> str | None:
         parameters = getattr(holder, "parameters", None)
         if callable(parameters):
             try:
-                return str(next(iter(parameters())).device)
+                return _device_name(next(iter(parameters())).device)
             except Exception:  # no torch module after all
                 continue
-    device = getattr(call.chunk if call.result is None else call.result, "device", None)
-    name = str(device) if device is not None else "cpu"
+    name = _device_name(getattr(call.chunk if call.result is None else call.result, "device", None))
     return None if name == "cpu" else name
+
+
+def _device_name(device: object) -> str | None:
+    """A device as torch and numpy name them; None for anything else that goes by that name."""
+    kind = getattr(device, "type", None)  # of torch's own, which a str is made of
+    name = str(device) if isinstance(kind, str) and kind.isidentifier() else device
+    return name if isinstance(name, str) and _DEVICE.fullmatch(name) else None
 
 
 def _qualified_name(function: Any) -> str:

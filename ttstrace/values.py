@@ -20,6 +20,9 @@ from ttstrace.timeline import Producer
 Attributes = dict[str, Any]
 
 _CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_SPAN_LIMIT: Final = "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT"
+_LIMIT: Final = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"
+_LONGEST_TEXT: Final = 65_536  # characters
 
 
 def encodable(text: str) -> str:
@@ -48,17 +51,21 @@ def clean(value: object) -> bool | str | int | float | None:
     return None
 
 
-_PATH_START: Final = re.compile(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]")
+_URL: Final = r"[A-Za-z][A-Za-z0-9+.-]+://|data:"
+_PATH_START: Final = re.compile(rf"~|\.{{0,2}}[/\\]|[A-Za-z]:[/\\]|{_URL}")
 _FILE_SUFFIX: Final = re.compile(
-    r"\.(onnx|pth?|bin|safetensors|ckpt|gguf|ggml|tflite|nemo|npz|npy|json|ya?ml|zip|tar|wav|mp3|flac|ogg|opus|m4a|aac)$",
+    r"\.(onnx|ort|pth?|pkl|bin|model|safetensors|ckpt|h5|gguf|ggml|tflite|nemo|engine|npz|npy|json|ya?ml|zip|tar|t?gz"
+    r"|wave?|mp[234]|flac|og[ag]|opus|spx|m4[ab]|aac|aif[fc]?|au|snd|caf|webm|mk[av]|wma|amr|3gpp?|pcm|raw)$",
     re.IGNORECASE,
 )
+_LONGEST_VOICE: Final = 256
 
 
 def is_path(value: object) -> bool:
-    """Whether a name is a file's path. `org/name` is not: that is how model hubs name models."""
+    """Whether a name is a file's path or URL. `org/name` is not, unless there is one: so model hubs name models."""
     if isinstance(value, str):
-        return bool(_PATH_START.match(value) or _FILE_SUFFIX.search(value) or "\\" in value)
+        told = _PATH_START.match(value) or _FILE_SUFFIX.search(value) or "\\" in value
+        return bool(told) or ("/" in value and os.path.exists(value))
     return isinstance(value, os.PathLike)
 
 
@@ -66,15 +73,20 @@ def clean_model(value: object) -> str | None:
     """A model's name; of a file's path the last component without its suffix, for paths are private."""
     if not is_path(value):
         return encodable(str(value)) or None if isinstance(value, str) else None
-    name = PurePath(os.fsdecode(value).replace("\\", "/")).name  # type: ignore[arg-type]
+    path = os.fsdecode(value)  # type: ignore[arg-type]
+    if re.match(_URL, path):
+        path = re.split("[?#]", path)[0].partition("://")[2].partition("/")[2]
+    name = PurePath(path.replace("\\", "/")).name
     stem, dot, suffix = name.rpartition(".")
     return encodable(stem if dot and stem and suffix.isalpha() else name) or None
 
 
 def _set_voice(attributes: Attributes, value: object) -> None:
-    """A voice by name or id. Anything else (a path, an array) is reference audio: cloned, and without a name."""
+    """A voice by name or id. Anything else (a path, an array) is reference audio: cloned, and without a name. A str
+    that is no name either (of several lines, or as long as a description) says nothing."""
     if isinstance(value, str) and not is_path(value):
-        attributes[semconv.GEN_AI_SPEECH_VOICE] = encodable(value)
+        if len(value) <= _LONGEST_VOICE and "\n" not in value:
+            attributes[semconv.GEN_AI_SPEECH_VOICE] = encodable(value)
     elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
         attributes[semconv.GEN_AI_SPEECH_VOICE] = str(int(value))
     elif value is not None:
@@ -89,28 +101,44 @@ def capture_content() -> bool:
     )
 
 
-def input_messages(text: str) -> str:
-    """The text as GenAI messages, cut to the span's length limit before it is made JSON, so that it stays JSON."""
-    limit = os.environ.get("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT") or os.environ.get(
-        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""
-    )
+def text_limit(span: object) -> int:
+    """The longest that the text may be on a span, JSON and all: what the span's limits or, where they cannot be seen,
+    the variables say; else 65,536 characters, more than any service takes at once: a collector that refuses one long
+    span (by gRPC, of 4 MiB) loses the others that were sent with it."""
+    limit = getattr(getattr(span, "_limits", None), "max_span_attribute_length", None)
+    if limit is None:
+        said = os.environ.get(_SPAN_LIMIT) or os.environ.get(_LIMIT, "")
+        limit = int(said) if said.isdigit() else None
+    return limit if isinstance(limit, int) else _LONGEST_TEXT
+
+
+def cut(text: str) -> str:
+    """A message, which may hold the text, cut to what is told of a text at most."""
+    return text[:_LONGEST_TEXT]
+
+
+def input_messages(text: str, limit: int = _LONGEST_TEXT) -> str | None:
+    """The text as GenAI messages, cut to the span's length limit before it is made JSON, so that it stays JSON.
+
+    None where the limit leaves no room for messages.
+    """
 
     def message(content: str) -> str:
         parts = [{"type": "text", "content": content}]
         return json.dumps([{"role": "user", "parts": parts}], ensure_ascii=False)
 
-    text = encodable(text)
+    text = encodable(text[:limit])  # as JSON it is longer, if anything
     whole = message(text)
-    if not limit.isdigit() or len(whole) <= int(limit):
+    if len(whole) <= limit:
         return whole
-    short, long = 0, len(text)
+    short, long = -1, len(text) - 1
     while short < long:  # escaping makes the length of the JSON a monotonic, but not a linear function
         middle = (short + long + 1) // 2
-        if len(message(text[:middle])) <= int(limit):
+        if len(message(text[:middle])) <= limit:
             short = middle
         else:
             long = middle - 1
-    return message(text[:short])
+    return message(text[:short]) if short >= 0 else None
 
 
 def check_options(
