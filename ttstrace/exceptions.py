@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from ttstrace import semconv
 from ttstrace._version import __version__
-from ttstrace.values import Attributes, capture_content, encodable
+from ttstrace.values import Attributes, capture_content, cut, encodable
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from opentelemetry.trace import Span
 
 _SIGNAL: Final = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 _OURS: Final = os.path.dirname(__file__) + os.sep
+# Code that was made from a text (a template, a formula) may have that text for its file's name.
+_SOURCE_FILE: Final = re.compile(r"[^\n]*\.(?:py|pyw|pyi|pyc|pyx|pxd)|<(?:frozen )?[\w.-]+>")
+_CLASS: Final = re.compile(r"[^\W\d]\w*(?:\.(?:<locals>|[^\W\d]\w*))*")
 
 
 def frames(error: BaseException, *, ours: bool = False) -> str:
@@ -26,15 +32,27 @@ def frames(error: BaseException, *, ours: bool = False) -> str:
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if ours or not code.co_filename.startswith(_OURS):
-            lines.append(f'File "{code.co_filename}", line {traceback.tb_lineno}, in {code.co_name}')
+            lines.append(f'File "{_file_of(traceback.tb_frame)}", line {traceback.tb_lineno}, in {code.co_name}')
         traceback = traceback.tb_next
     return encodable("\n".join(lines[-64:]))
 
 
+def _file_of(frame: FrameType) -> str:
+    """Its source file; `<withheld>` where that is no file's name."""
+    name = frame.f_code.co_filename
+    return name if _SOURCE_FILE.fullmatch(name) or name == frame.f_globals.get("__file__") else "<withheld>"
+
+
 def type_name(error: BaseException) -> str:
-    """The name of an exception's class as OpenTelemetry's `error.type` wants it: qualified, unless a builtin."""
-    cls = type(error)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    """The name of an exception's class as OpenTelemetry's `error.type` wants it: qualified, unless a builtin.
+
+    Of a class that was made with a name that is none (a text, perhaps) it is the nearest base's.
+    """
+    for cls in type(error).__mro__:
+        module, name = cls.__module__, cls.__qualname__
+        if isinstance(module, str) and _CLASS.fullmatch(module) and _CLASS.fullmatch(name):
+            return name if module == "builtins" else f"{module}.{name}"
+    return BaseException.__name__
 
 
 def record_exception(span: Span, error: BaseException, at: int) -> None:
@@ -48,7 +66,7 @@ def record_exception(span: Span, error: BaseException, at: int) -> None:
     description = None
     if capture_content():
         try:
-            attributes[semconv.EXCEPTION_MESSAGE] = description = encodable(str(error))
+            attributes[semconv.EXCEPTION_MESSAGE] = description = cut(encodable(str(error)))
         except Exception:  # an exception of the program's that cannot say itself
             pass
     signals = {signal.strip() for signal in os.environ.get(_SIGNAL, "").split(",")}

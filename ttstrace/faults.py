@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
-from ttstrace.exceptions import frames
+from ttstrace.exceptions import frames, type_name
+
+_Answer = TypeVar("_Answer")
 
 _log = logging.getLogger("ttstrace")
+_LONGEST_CHAIN: Final = 100
 _reported = False
 
 
@@ -28,11 +34,44 @@ def report(error: BaseException) -> None:
     level = logging.DEBUG if _reported else logging.WARNING
     _reported = True
     try:
-        _log.log(
+        apart(
+            _log.log,
             level,
             "measuring a synthesis failed, the program itself is not affected (said once): %s\n%s",
-            type(error).__name__,
+            type_name(error),
             frames(error, ours=True),
         )
     except Exception:  # a broken log handler is no reason to hurt the host either
         pass
+
+
+class Withheld(Exception):
+    """Stands where an exception is that is being handled: see `apart`."""
+
+
+def apart(function: Callable[..., _Answer], *args: Any) -> _Answer:
+    """Call something that may log an exception of its own, as the SDK does of an exporter's.
+
+    Python chains that to the exception being handled meanwhile, which the log would tell with it, message and all:
+    `Withheld` is chained in its place.
+    """
+    handled = sys.exc_info()[1]
+    if handled is None:
+        return function(*args)
+    earlier = handled.__context__
+    try:
+        raise Withheld("what was being handled here may hold the text") from None
+    except Withheld as withheld:
+        withheld.__context__ = None
+        try:
+            return function(*args)
+        except BaseException as error:  # to the program's own code it is what it would have been
+            last = error
+            for _ in range(_LONGEST_CHAIN):
+                if last.__context__ is None:
+                    break
+                if last.__context__ is withheld:
+                    last.__context__ = earlier if last is handled else handled
+                    break
+                last = last.__context__
+            raise

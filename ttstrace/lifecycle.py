@@ -27,7 +27,7 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 from ttstrace import semconv
 from ttstrace.audio import AudioReader, OutputFile, ReturnedFile, Whole, whole_array
 from ttstrace.exceptions import record_exception, type_name
-from ttstrace.faults import report
+from ttstrace.faults import Withheld, apart, report
 from ttstrace.metrics import Instruments, instruments
 from ttstrace.monitor import (
     Concurrency,
@@ -46,7 +46,7 @@ from ttstrace.monitor import (
 from ttstrace.promises import Promises, Stretch
 from ttstrace.providers import sampler_looks_at_attributes, tracer
 from ttstrace.timeline import Producer, Timeline
-from ttstrace.values import Attributes, capture_content, clean, encodable, input_messages
+from ttstrace.values import Attributes, capture_content, clean, encodable, input_messages, text_limit
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -117,7 +117,7 @@ def drain(wait: float = 0.0) -> bool:
         except queue.Empty:  # another thread was faster
             break
         try:
-            ending()
+            apart(ending)
         except BaseException as error:
             report(error)
     return not _unfinished or _end_finished(wait)
@@ -215,7 +215,7 @@ class Operation:
         patched: bool = False,
         attributes: Attributes | None = None,
     ) -> None:
-        self.function = function
+        self.function = function = encodable(function)
         self.remote = remote
         self.kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
         self.producer = producer
@@ -226,7 +226,7 @@ class Operation:
             semconv.GEN_AI_OUTPUT_TYPE: semconv.OUTPUT_TYPE_SPEECH,
         }
         if function:
-            self.attributes[semconv.CODE_FUNCTION_NAME] = encodable(function)
+            self.attributes[semconv.CODE_FUNCTION_NAME] = function
         self.name = self.name_with(self.attributes.get(semconv.GEN_AI_REQUEST_MODEL))
         # Which questions a synthesis of it has an answer to: the others are not asked at every call.
         self.asks = False
@@ -302,8 +302,8 @@ class Synthesis:
         self.context: Context | None = None
         """The context in which the backend runs; None before the start and after the end."""
         self.characters: int | None = None
-        self.text: str | None = None
-        """The text itself, held only while content capture is on."""
+        self.text: list[str] | None = None
+        """The text itself, piece by piece, held only while content capture is on, and until the end."""
         self.texts: int | None = None
         """How many texts were given as a list: the result may be a batch of as many."""
         self.streamed: bool | None = None
@@ -360,8 +360,9 @@ class Synthesis:
         return False
 
     def let_go(self) -> None:
-        """Keep nothing of the program's from here on: a card is still at work, and only times are to come."""
-        self._output = None
+        """Keep nothing of the program's from here on: only times are to come, from a card that is still at work. A
+        task or a connection that began meanwhile keeps the context it began in, and with it the synthesis."""
+        self._output = self.text = None
 
     # --- the program's side ---
 
@@ -522,7 +523,9 @@ class Synthesis:
         """Count a text, or a further piece of it."""
         self.characters = (self.characters or 0) + len(text)
         if capture_content():
-            self.text = (self.text or "") + text
+            if self.text is None:
+                self.text = []
+            self.text.append(text)
 
     def mark_hold(self, seconds: float) -> None:
         """Time inside the call that the program says is no synthesis."""
@@ -626,8 +629,9 @@ class Synthesis:
         try:
             usage, gpu, together = self._stop_meters(collected)
             if not measured:
+                self.let_go()
                 if self.span is not None:
-                    self.span.end()
+                    apart(self.span.end)
                 return
             audio = _UNKNOWN_AUDIO
             try:
@@ -640,12 +644,12 @@ class Synthesis:
                     known = False
             except BaseException as fault:
                 report(fault)
+            self.let_go()
             if self._promises is None:
                 self.settle(end, error, audio.duration, context, known)
                 return
             ending = _Ending(self, end, error, audio, context, stretch, known)
             if not ending.settle(give_up=collected):
-                self.let_go()
                 for name in _OF_THE_CARD_MEANWHILE:
                     self._attributes.pop(name, None)
                 with _lock:
@@ -654,7 +658,7 @@ class Synthesis:
             self._stop_all_meters()
             try:
                 if self.span is not None and self.span.is_recording():
-                    self.span.end()
+                    apart(self.span.end)
             except BaseException as again:
                 report(again)
             report(fault)
@@ -730,7 +734,9 @@ class Synthesis:
         if self.characters is not None:
             attributes[semconv.TTS_INPUT_CHARACTERS] = self.characters
         if self.text is not None:
-            attributes[semconv.GEN_AI_INPUT_MESSAGES] = input_messages(self.text)
+            messages = None if self.span is None else input_messages("".join(self.text), text_limit(self.span))
+            if messages is not None:
+                attributes[semconv.GEN_AI_INPUT_MESSAGES] = messages
         if self._cold is not None:
             attributes[semconv.TTS_COLD_START] = self._cold
         if interrupted:
@@ -788,6 +794,9 @@ class Synthesis:
             known: whether `end` is when the backend was done; it is not where a card was given up on, nor where the
                 backend played the sound.
         """
+        if sys.exc_info()[0] not in (None, Withheld):
+            apart(self.settle, end, error, seconds, context, known)
+            return
         span, used_instruments = self.span, self._instruments
         length = end - self.start_time  # type: ignore[operator]
         end_ns = self._start_ns + int(length * 1e9)

@@ -14,7 +14,7 @@ from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from ttstrace import semconv
 from ttstrace.exceptions import type_name
-from ttstrace.faults import report
+from ttstrace.faults import apart, report
 from ttstrace.lifecycle import Synthesis, back_to, later, running
 from ttstrace.providers import tracer
 from ttstrace.values import encodable
@@ -47,7 +47,7 @@ class _Part:
                 try:
                     back_to(context)
                 finally:
-                    span.end()
+                    apart(span.end)
                 raise
         self._held = 0.0 if synthesis.timeline is None else synthesis.timeline.hold
         self._started = perf_counter()
@@ -70,7 +70,7 @@ class _Part:
                         span.set_attribute(semconv.ERROR_TYPE, type_name(error))
                         span.set_status(Status(StatusCode.ERROR))
                 finally:
-                    span.end()
+                    apart(span.end)
         if self.synthesis.timeline is not None:
             elapsed -= self.synthesis.timeline.hold - self._held
         return elapsed

@@ -57,7 +57,7 @@ class GpuMeter:
                     if energy is not None:
                         window.energies[device] = energy
         except Exception as error:  # the allocator's figures stand all the same
-            _log.debug("no energy of the GPU: %s: %s", type(error).__name__, error)
+            _log.debug("no energy of the GPU: %s", type(error).__name__)
         window.start = time.time_ns()
         return window
 

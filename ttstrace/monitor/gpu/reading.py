@@ -71,7 +71,7 @@ class GpuReading:
                 return None
             return self._usage(int(named[1])) if named[1] else self.of_current()
         except Exception as error:
-            _log.debug("no figures of the GPU: %s: %s", type(error).__name__, error)
+            _log.debug("no figures of the GPU: %s", type(error).__name__)
             return None
 
     def of_current(self) -> GpuUsage | None:
@@ -83,7 +83,7 @@ class GpuReading:
             in_use = current < len(self._held) and self._held[current].used is not False
             return self._usage(current if in_use else self._only())
         except Exception as error:
-            _log.debug("no figures of the GPU: %s: %s", type(error).__name__, error)
+            _log.debug("no figures of the GPU: %s", type(error).__name__)
             return None
 
     def _only(self) -> int | None:

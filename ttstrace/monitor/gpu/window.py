@@ -95,7 +95,7 @@ def open_gpu_window() -> GpuWindow | None:
         cuda = cuda_in_use()
         return _before_cuda if cuda is None else gpu_meter().open(cuda)
     except Exception as error:
-        _log.debug("no figures of the GPU: %s: %s", type(error).__name__, error)
+        _log.debug("no figures of the GPU: %s", type(error).__name__)
         return None
 
 
@@ -118,7 +118,7 @@ def close_gpu_window(window: GpuWindow | None) -> GpuReading | None:
         meter = window.meter
         return None if meter is None else meter.read(cuda, window, end)
     except Exception as error:
-        _log.debug("no figures of the GPU: %s: %s", type(error).__name__, error)
+        _log.debug("no figures of the GPU: %s", type(error).__name__)
         return None
     finally:
         discard_gpu_window(window)
