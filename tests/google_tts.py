@@ -53,6 +53,8 @@ class GoogleTTS:
         """Text, language, and whether it is to be slow."""
         self.sent: list[bytes] = []
         """The MP3 of each answer."""
+        self.headers: list[dict[str, str]] = []
+        """Of each request, by their names in lower case."""
         self.delay = 0.0
         """Seconds until each answer."""
         self.statuses: list[int] = []
@@ -97,6 +99,7 @@ def serving(google: GoogleTTS) -> Iterator[str]:
             ((name, parameters, _, _),) = json.loads(form["f.req"][0])[0]
             text, language, slow, _ = json.loads(parameters)
             assert (name, self.path) == ("jQ1olc", "/_/TranslateWebserverUi/data/batchexecute")
+            google.headers.append({name.lower(): value for name, value in self.headers.items()})
             status, body = google.answer(text, language, bool(slow))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import wrapt
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 
+from ttstrace.api import attach, get_current
 from ttstrace.call import Call, Options, Target, carried_context
 from ttstrace.faults import report
 from ttstrace.lifecycle import Synthesis, back_to, drain, running, suppressed

@@ -10,6 +10,7 @@ from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from ttstrace import semconv
 from ttstrace._version import __version__
+from ttstrace.api import add_event
 from ttstrace.values import Attributes, capture_content, cut, encodable
 
 if TYPE_CHECKING:
@@ -83,5 +84,5 @@ def record_exception(span: Span, error: BaseException, at: int) -> None:
             )
         )
     if "logs" not in signals:
-        span.add_event(semconv.EVENT_EXCEPTION, attributes, at)
+        add_event(span, semconv.EVENT_EXCEPTION, attributes, at)
     span.set_status(Status(StatusCode.ERROR, description))

@@ -21,10 +21,11 @@ from time import perf_counter, sleep, time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, create_key, get_current
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import SpanKind, set_span_in_context
 
 from ttstrace import semconv
+from ttstrace.api import SYNTHESIS, add_event, attach, get_current
 from ttstrace.audio import AudioReader, OutputFile, ReturnedFile, Whole, whole_array
 from ttstrace.exceptions import record_exception, type_name
 from ttstrace.faults import Withheld, apart, report
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
 
 _STAGES_MAX: Final = 16
 _FEEDING_MAX: Final = 1.0  # seconds
-_SYNTHESIS: Final = create_key("ttstrace-synthesis")
 # The API's own key for the current span, learned through the API: both are then set by one copy of the context.
 _SPAN: Final = next(iter(set_span_in_context(trace.INVALID_SPAN, Context())))
 _SUPPRESS: Final = (_SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
@@ -63,7 +63,7 @@ _SUPPRESS: Final = (_SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
 
 def running(context: Context) -> Synthesis | None:
     """The synthesis that is running in this context."""
-    found = context.get(_SYNTHESIS)
+    found = context.get(SYNTHESIS)
     return found if isinstance(found, Synthesis) and not found.ended else None
 
 
@@ -434,7 +434,7 @@ class Synthesis:
                 self._cold = is_cold(weights)
             load_nvml()  # before any clock
         start_ns = self._start_ns = time_ns()
-        entries: dict[str, object] = {**context, _SYNTHESIS: self}
+        entries: dict[str, object] = {**context, SYNTHESIS: self}
         try:
             if used_tracer is not None:
                 # All attributes are set at the end, at once; what a sampler may go by is there at the start as well.
@@ -551,7 +551,7 @@ class Synthesis:
     def leave(self, outer: Context) -> None:
         """Make `outer` current again where the backend was closed (`GeneratorExit`): by the garbage collector perhaps,
         in the midst of anything. A context that is not this synthesis's is not ours to change."""
-        if get_current().get(_SYNTHESIS) is self:
+        if get_current().get(SYNTHESIS) is self:
             attach(outer)
 
     # --- the one end ---
@@ -900,7 +900,7 @@ class Synthesis:
     def _mark(self, name: str, instant: float, end: float, attributes: Attributes | None = None) -> None:
         """An event on the span's bar; one after the span's end is put at the end."""
         since_start = min(instant, end) - self.start_time  # type: ignore[operator]
-        self.span.add_event(name, attributes, self._start_ns + int(since_start * 1e9))  # type: ignore[union-attr]
+        add_event(self.span, name, attributes, self._start_ns + int(since_start * 1e9))  # type: ignore[arg-type]
 
     def _identity(self) -> Attributes:
         known = self._attributes

@@ -7,8 +7,9 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 
+from ttstrace.api import attach, get_current
 from ttstrace.faults import report
 from ttstrace.lifecycle import Operation, Synthesis, abandon, back_to, drain, running, suppressed
 from ttstrace.values import Attributes, add_known, check_options

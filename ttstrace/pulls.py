@@ -9,8 +9,9 @@ from time import perf_counter, thread_time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 
+from ttstrace.api import attach, get_current
 from ttstrace.faults import report
 from ttstrace.lifecycle import Synthesis, abandon, back_to, drain
 

@@ -9,10 +9,11 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from ttstrace import semconv
+from ttstrace.api import attach, get_current
 from ttstrace.exceptions import type_name
 from ttstrace.faults import apart, report
 from ttstrace.lifecycle import Synthesis, back_to, later, running

@@ -14,8 +14,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Muta
 from types import CoroutineType, GeneratorType
 from typing import Any, Final
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 
+from ttstrace.api import attach, get_current
 from ttstrace.faults import is_fault, report
 from ttstrace.lifecycle import Synthesis, back_to, drain
 from ttstrace.pulls import Guard, Pieces, Pulls
