@@ -202,15 +202,31 @@ class _Applied:
         # Disabled in any case: where somebody else has patched over it, theirs stays, and calls pass through ours.
         self._wrapper._self_target.enabled = False
         self._removed = True
-        if vars(self._owner).get(self._attribute) is self._wrapper:
-            before = self._before
-            # A patch of ours below, which could not be taken off while this one was over it, goes with it.
-            while isinstance(before, Traced) and (below := getattr(before, "_self_applied", None)) and below._removed:
-                before = below._before
-            if before is _ABSENT:
-                delattr(self._owner, self._attribute)
-            else:
-                setattr(self._owner, self._attribute, before)
+        if not self._put_back():
+            _covered.append(self)
+
+    def _put_back(self) -> bool:
+        held = vars(self._owner).get(self._attribute)
+        # Who took it from the class and put that back has put back what the class gives: ours, bound to nothing.
+        if held is not self._wrapper and getattr(held, "_self_parent", None) is not self._wrapper:
+            return False
+        before = self._before
+        # A patch of ours below, which could not be taken off while this one was over it, goes with it.
+        while isinstance(before, Traced) and (below := getattr(before, "_self_applied", None)) and below._removed:
+            before = below._before
+        if before is _ABSENT:
+            delattr(self._owner, self._attribute)
+        else:
+            setattr(self._owner, self._attribute, before)
+        return True
+
+
+_covered: list[_Applied] = []
+"""Patches to be taken off, as soon as nobody else's is over them."""
+
+
+def _uncover() -> None:
+    _covered[:] = [each for each in _covered if not each._put_back()]
 
 
 class Patches:
@@ -255,6 +271,7 @@ class Patches:
         owner: Any = module
         for name in patch.owner.split(".") if patch.owner else ():
             owner = getattr(owner, name)
+        _uncover()
         if not callable(getattr(owner, patch.attribute)):
             raise TypeError(f"{patch.path} is not callable")
         self._applied.append(_Applied(owner, patch.attribute, lambda original: patch.wrap(original, defaults)))
@@ -504,6 +521,9 @@ def _uninstrument_path(path: str) -> None:
 def uninstrument(*names: str) -> None:
     """Put every original back; of the named backends and paths, or of all.
 
+    Where somebody else has patched over ttstrace, theirs stays, and what is below it does nothing; called again when
+    theirs is off, this puts the original back.
+
     Raises:
         ValueError: a name that is not known, with the nearest that are.
     """
@@ -517,3 +537,4 @@ def uninstrument(*names: str) -> None:
         for instrumentor in tuple(_patches):
             if not names or instrumentor.name in names:
                 instrumentor().uninstrument()
+        _uncover()
