@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 
 from ttstrace import semconv
+from ttstrace.api import get_current
 from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_rate_of
 from ttstrace.callbacks import listen
 from ttstrace.faults import report

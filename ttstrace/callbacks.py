@@ -65,6 +65,7 @@ class _Listener:
         self._returned: float | None = None
 
     def __call__(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True  # by Sentry and pytest: what is called with is the audio
         given = args or tuple(kwargs.values())
         heard = self._enter(given[0] if args or len(given) == 1 else None)
         try:

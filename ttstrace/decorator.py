@@ -215,6 +215,7 @@ def _traced_call(target: Target) -> Callable[..., Any]:
     """For functions that run when they are called."""
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True  # by Sentry and pytest: what is called with may be the text
         outer = context = None
         try:
             outer = _wanted(target, instance, args, kwargs)
@@ -281,6 +282,7 @@ def _traced_generator(target: Target) -> Callable[..., Any]:
     """For generator and async generator functions: nothing runs before the first pull."""
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True
         prepared, args, kwargs = _prepare(target, instance, args, kwargs)
         generator = wrapped(*args, **kwargs)
         if prepared is None:
@@ -295,6 +297,7 @@ def _traced_coroutine(target: Target) -> Callable[..., Any]:
     """For coroutine functions: nothing runs before the first await."""
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True
         prepared, args, kwargs = _prepare(target, instance, args, kwargs)
         coroutine = wrapped(*args, **kwargs)
         if prepared is None:

@@ -147,6 +147,7 @@ class _Noticed(Traced):
         """
 
         def notice(take: Callable[..., object] | None, *call: Any) -> None:
+            __tracebackhide__ = True
             try:
                 if take is not None and target.enabled and not idle():
                     take(*call)
@@ -154,6 +155,7 @@ class _Noticed(Traced):
                 _log.debug("cannot keep what %s was called with", target.function)
 
         def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            __tracebackhide__ = True
             notice(before, instance, args, kwargs)
             result = wrapped(*args, **kwargs)
             notice(after, result, instance, args, kwargs)

@@ -159,6 +159,7 @@ class stage:
 
             @functools.wraps(function)
             async def staged_coroutine(*args: Any, **kwargs: Any) -> Any:
+                __tracebackhide__ = True
                 with stage(name, synthesis=counts):
                     return await function(*args, **kwargs)
 
@@ -166,6 +167,7 @@ class stage:
 
         @functools.wraps(function)
         def staged(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
             with stage(name, synthesis=counts):
                 return function(*args, **kwargs)
 
