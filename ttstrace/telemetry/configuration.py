@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _lock = threading.Lock()
-# The providers that configure() itself has set in this process.
-_made: set[object] = set()
+# The providers that configure() itself has set in this process. By identity: Logfire's cannot be hashed.
+_made: list[object] = []
 
 
 def configure(
@@ -96,7 +96,7 @@ def _configure(service_name: str | None, wanted: Destinations) -> Telemetry:
     def to_add(signal: str, destinations: Sequence[Destination], provider: object | None) -> list[Destination]:
         # A provider that is there already gets what was asked for in so many words, and nothing by default;
         # ours gets the default again once everything that it had is shut down.
-        if provider is None or wanted.explicit or (provider in _made and not borrowed):
+        if provider is None or wanted.explicit or (_is_made(provider) and not borrowed):
             return [each for each in destinations if (signal, *each.identity) not in known]
         return []
 
@@ -178,6 +178,10 @@ def _unset(*variables: str) -> Iterator[None]:
         os.environ.update(saved)
 
 
+def _is_made(provider: object) -> bool:
+    return any(made is provider for made in _made)
+
+
 def _exporters(traces: Sequence[Destination], metric: Sequence[Destination]) -> tuple[Any, Any, Mapping[Any, Any]]:
     """The exporters' classes by name, for spans and metrics, and their arguments."""
     spans, metrics_, _ = sdk._import_exporters(
@@ -219,7 +223,7 @@ def _set_up(service_name: str | None, traces: Sequence[Destination], metric: Seq
             exporter_args_map=arguments,
             export_span_processor=processors,
         )
-    _made.add(trace.get_tracer_provider())
+    _made.append(trace.get_tracer_provider())
     return [*processors.outputs, *_own_metrics(metric)]
 
 
@@ -236,7 +240,7 @@ def _set_up_traces(resource: Resource, traces: Sequence[Destination]) -> list[Ou
         export_span_processor=processors,
         tracer_configurator=sdk._import_tracer_configurator(sdk._get_tracer_configurator()),
     )
-    _made.add(trace.get_tracer_provider())
+    _made.append(trace.get_tracer_provider())
     return [*processors.outputs]
 
 
@@ -256,7 +260,7 @@ def _own_metrics(metric: Sequence[Destination]) -> list[MetricOutput]:
     provider = metrics.get_meter_provider()
     if not isinstance(provider, MeterProvider):
         return []
-    _made.add(provider)
+    _made.append(provider)
     # Its readers are shut down by ours, and complain about a second time.
     atexit.unregister(provider.shutdown)
     return [
@@ -306,7 +310,7 @@ def _warn(
     kept = [provider for provider in (tracer_provider, meter_provider) if provider is not None]
     names = " and ".join(f"its {type(provider).__name__}" for provider in kept)
     be = "is" if len(kept) == 1 else "are"
-    if all(provider in _made for provider in kept):
+    if all(map(_is_made, kept)):
         said = "configure() was called before in this process, and its providers are kept"
     else:
         said = f"The application has set up OpenTelemetry before configure(), and {names} {be} kept"
