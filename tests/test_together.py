@@ -293,6 +293,39 @@ def test_baggage_goes_down_to_the_service(spans: Spans, service: Service) -> Non
     assert baggage.get_all() == {}
 
 
+def by_httpx(url: str) -> Any:
+    return pytest.importorskip("httpx").post(url, content="Hello", trust_env=False)
+
+
+def by_urllib3(url: str) -> Any:
+    return pytest.importorskip("urllib3").PoolManager().request("POST", url, body="Hello")
+
+
+def by_requests(url: str) -> Any:
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False
+    return session.post(url, data="Hello")
+
+
+@pytest.mark.parametrize(("client", "whole"), [(by_httpx, "content"), (by_urllib3, "data"), (by_requests, "content")])
+def test_response_whose_bytes_are_taken_at_once(spans: Spans, service: Service, client: Any, whole: str) -> None:
+    """A client's response that the engine hands on, of which the program takes the bytes, without reading or pulling."""
+
+    @ttstrace.traced_synthesis(sample_rate=RATE, format="pcm_s16le")
+    def synthesize(text: str) -> Any:
+        return client(service.url)
+
+    response = synthesize("Hello")
+    for _ in range(2):
+        assert getattr(response, whole) == together.CHUNK * CHUNKS
+    found = spans.attributes()
+    assert semconv.TTS_INTERRUPTED not in found
+    if client is not by_requests:  # that one cannot be read: only the option `audio` knows where its bytes are
+        assert found[semconv.TTS_AUDIO_DURATION] == pytest.approx(CHUNKS * 0.1)
+
+
 # --- sampling by others ------------------------------------------------------------------------------------------
 
 

@@ -193,6 +193,8 @@ class _Settler:
 # --- proxies -----------------------------------------------------------------------------------------------------
 
 _set = object.__setattr__
+_WHOLE_BODY: Final = frozenset({"content", "data"})
+"""What HTTP clients call the property of a response that reads all of it."""
 
 
 class Proxy:
@@ -218,6 +220,8 @@ class Proxy:
         value = getattr(self._ttstrace_body, name)
         if type(self._ttstrace_pulls) is not Pulls:
             return value
+        if name in _WHOLE_BODY and isinstance(value, bytes):
+            return self._ttstrace_pulls.read(True, lambda: value, (), {})
         measured = _MEASURED_METHODS.get(name)
         if measured is None and isinstance(self._ttstrace_body, (Generator, AsyncGenerator)):
             measured = _MEASURED_METHODS_OF_GENERATORS.get(name)
