@@ -311,7 +311,7 @@ def by_requests(url: str) -> Any:
 
 @pytest.mark.parametrize(("client", "whole"), [(by_httpx, "content"), (by_urllib3, "data"), (by_requests, "content")])
 def test_response_whose_bytes_are_taken_at_once(spans: Spans, service: Service, client: Any, whole: str) -> None:
-    """A client's response that the engine hands on, of which the program takes the bytes, without reading or pulling."""
+    """An engine hands on its client's response, and the program takes the bytes without reading or pulling."""
 
     @ttstrace.traced_synthesis(sample_rate=RATE, format="pcm_s16le")
     def synthesize(text: str) -> Any:

@@ -5,6 +5,7 @@ ddtrace takes over the process: the program under test is one of its own. Skips 
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from typing import Any
 
 import pytest
@@ -35,8 +36,9 @@ class Agent(BaseHTTPRequestHandler):
 
 agent = ThreadingHTTPServer(("127.0.0.1", 0), Agent)
 threading.Thread(target=agent.serve_forever, daemon=True).start()
+os.environ.setdefault("DD_TRACE_OTEL_ENABLED", "true")
 os.environ.update(
-    DD_TRACE_OTEL_ENABLED="true",
+    DD_TRACE_WRITER_INTERVAL_SECONDS="3600",  # all at the end, at once
     DD_REMOTE_CONFIGURATION_ENABLED="false",
     DD_INSTRUMENTATION_TELEMETRY_ENABLED="false",
     OTEL_TRACES_EXPORTER="otlp",
@@ -282,7 +284,9 @@ def test_nobody_is_sampled() -> None:
         together.Requests(service.url).speak("Hello")
     print(json.dumps([sent(), service.headers[-1]["traceparent"], f"{root.trace_id:032x}"]))
     """
-    spans, traceparent, trace_id = program(PREAMBLE + _dedented(script), DD_TRACE_SAMPLING_RULES='[{"sample_rate": 0}]')
+    spans, traceparent, trace_id = program(
+        PREAMBLE + textwrap.dedent(script), DD_TRACE_SAMPLING_RULES='[{"sample_rate": 0}]'
+    )
     assert spans == []
     assert traceparent.split("-")[1] == trace_id
     assert traceparent.endswith("-00")
@@ -343,10 +347,36 @@ def test_on_and_off_in_any_order() -> None:
         counts[name] = counts.get(name, 0) + 1
     print(json.dumps([wrong, counts, expected]))
     """
-    wrong, counts, expected = program(PREAMBLE + _dedented(script))
+    wrong, counts, expected = program(PREAMBLE + textwrap.dedent(script))
     assert wrong == []
     assert counts == expected
     assert expected["ours"] > 27
+
+
+def test_without_its_opentelemetry_api() -> None:
+    """Each traces into its own: neither knows of the other, and the request is ddtrace's child of ddtrace's span."""
+    script = """
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    ttstrace.instrument("together:Requests.stream")
+    with together.serving_audio() as service:
+        with tracer.trace("root"):
+            for _ in together.Requests(service.url).stream("Hello"):
+                said.setdefault("between", []).append(current())
+    ours = [[span.name, span.parent] for span in exporter.get_finished_spans()]
+    print(json.dumps([sent(), ours, said]))
+    """
+    spans, ours, said = program(PREAMBLE + textwrap.dedent(script), DD_TRACE_OTEL_ENABLED="false")
+    (root,) = [span for span in spans if span["name"] == "root"]
+    assert [span["parent"] for span in spans if span is not root] == [root["span"]]
+    assert ours == [["text_to_speech together.Requests.stream", None]]
+    assert said["between"] == ["root"] * 3
 
 
 def test_configure_leaves_its_provider_alone(tmp_path: Any) -> None:
@@ -364,15 +394,9 @@ def test_configure_leaves_its_provider_alone(tmp_path: Any) -> None:
     print(json.dumps([trace.get_tracer_provider() is provider, [span["name"] for span in sent()],
                       [record.getMessage() for record in records]]))
     """
-    same, names, messages = program(PREAMBLE + _dedented(script))
+    same, names, messages = program(PREAMBLE + textwrap.dedent(script))
     assert same is True
     assert names == ["text_to_speech one"]
     (message,) = messages
     assert "its TracerProvider is kept" in message
     assert "it takes no more exporters" in message
-
-
-def _dedented(script: str) -> str:
-    import textwrap
-
-    return textwrap.dedent(script)
