@@ -9,6 +9,8 @@ import functools
 import importlib
 import io
 import itertools
+import json
+import textwrap
 import threading
 import unittest.mock
 from collections.abc import Callable, Iterator
@@ -30,7 +32,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind
-from together import CHUNKS, RATE, Service, serving_audio, traceparent
+from together import CHUNKS, RATE, Service, program, serving_audio, traceparent
 
 import ttstrace
 from ttstrace import semconv
@@ -451,6 +453,42 @@ def test_fastapi_above_and_http_below(spans: Spans, service: Service, route: str
     assert len(http) == 1
     assert service.headers[-1]["traceparent"] == traceparent(http[0])
     assert spans.attributes()[semconv.TTS_AUDIO_DURATION] == pytest.approx(CHUNKS * 0.1)
+
+
+def test_without_code(service: Service, tmp_path: Path) -> None:
+    """`opentelemetry-instrument` puts on ours and theirs, in whatever order it finds them."""
+    needed("requests")
+    script = f"""
+    import together
+    assert together.Requests({service.url!r}).speak("Hello") == together.CHUNK * together.CHUNKS
+    print("true")
+    """
+    (tmp_path / "service.py").write_text(textwrap.dedent(script))
+    file = tmp_path / "trace.jsonl"
+    auto = f"""
+    import sys
+    from opentelemetry.instrumentation.auto_instrumentation import run
+    sys.argv[1:] = [sys.executable, {str(tmp_path / "service.py")!r}]
+    run()
+    """
+    assert program(
+        auto,
+        OTEL_TRACES_EXPORTER="ttstrace_file",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_LOGS_EXPORTER="none",
+        TTSTRACE_FILE=str(file),
+        TTSTRACE_TARGETS="together:Requests.speak",
+    )
+    http, synthesis = [
+        span
+        for line in file.read_text().splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+    assert (http["name"], synthesis["name"]) == ("POST", "text_to_speech together.Requests.speak")
+    assert (http["traceId"], http["parentSpanId"]) == (synthesis["traceId"], synthesis["spanId"])
+    assert "parentSpanId" not in synthesis
 
 
 # --- on and off in any order -------------------------------------------------------------------------------------
