@@ -253,6 +253,10 @@ def fails(text):
         sentry_sdk.capture_exception(error)
     raise ValueError("outside")
 
+@ttstrace.traced_synthesis
+def fails_and_is_dealt_with(text):
+    raise ValueError("not to be heard of")
+
 def everything():
     ttstrace.instrument("together:Requests.speak")
     RequestsInstrumentor().instrument()
@@ -263,6 +267,10 @@ def everything():
                 fails("My secret")
             except ValueError as error:
                 sentry_sdk.capture_exception(error)
+            try:
+                fails_and_is_dealt_with("My secret")
+            except ValueError:
+                pass
     return service.headers[-1]
 """
 
@@ -283,7 +291,7 @@ def assert_one_line(spans: list[Any]) -> dict[str, Any]:
 
 
 def assert_events(events: list[Any], spans: dict[str, Any]) -> None:
-    """Each exception is one event, in the span that was current."""
+    """Each exception that the program tells of is one event, in the span that was current, and no other is any."""
     inside, outside = events
     assert [each["exception"]["values"][-1]["type"] for each in events] == ["KeyError", "ValueError"]
     assert inside["contexts"]["trace"]["span_id"] == spans["text_to_speech __main__.fails"]["span"]
