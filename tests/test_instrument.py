@@ -42,6 +42,7 @@ def _is_installed(package: str) -> bool:
         return False
 
 
+_NAMESPACES = ("google", "cloud")
 INSTALLED = {name: package for name, package in BACKENDS.items() if _is_installed(package)}
 OWNERS = [gtts.tts.gTTS, hibari.tts.Hibari, piper.voice.PiperVoice]
 
@@ -475,19 +476,27 @@ def without(tmp_path: Path) -> Any:
     """Makes an environment that has all that this one has, but for some packages; gives its interpreter."""
 
     def make(*packages: str) -> str:
+        files = [Path(file) for package in packages for file in importlib.metadata.files(package) or ()]
         hidden = {
-            Path(file).parts[0]
-            for package in packages
-            for file in importlib.metadata.files(package) or ()
-            if Path(file).parts[0] != ".."
+            parts
+            for file in files
+            for parts in (file.parts[:1], file.parts[:2], file.parts[:3])
+            if file.parts[0] != ".."
         }
         venv.create(tmp_path / "venv", symlinks=True)
         interpreter = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
         asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
         site = Path(python("-c", asked, executable=str(interpreter)).stdout.strip())
-        for entry in Path(sysconfig.get_path("purelib")).iterdir():
-            if entry.name not in hidden:
-                (site / entry.name).symlink_to(entry)
+
+        def link(folder: Path, into: Path, *above: str) -> None:
+            for entry in folder.iterdir():
+                if entry.name in _NAMESPACES:  # shared by several packages
+                    (into / entry.name).mkdir()
+                    link(entry, into / entry.name, *above, entry.name)
+                elif (*above, entry.name) not in hidden:
+                    (into / entry.name).symlink_to(entry)
+
+        link(Path(sysconfig.get_path("purelib")), site)
         return str(interpreter)
 
     return make

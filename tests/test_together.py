@@ -19,11 +19,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import beside
 import gtts
 import gtts.tts
 import pytest
-import together
 import wrapt
+from beside import CHUNKS, RATE, Service, program, serving_audio, traceparent
 from conftest import Metrics, Spans, set_tracer_provider
 from google_tts import GoogleTTS, in_place_of_google, mp3
 from opentelemetry import baggage, context, trace
@@ -32,7 +33,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind
-from together import CHUNKS, RATE, Service, program, serving_audio, traceparent
 
 import ttstrace
 from ttstrace import semconv
@@ -133,16 +133,16 @@ def speak(engine: Any, text: str) -> bytes:
 def test_request_nests_under_its_synthesis(spans: Spans, service: Service, name: str) -> None:
     """The request is a child of the synthesis, is there once, and the service is told of the request's own span."""
     needed(ENGINES[name])
-    engine = getattr(together, name)(service.url)
+    engine = getattr(beside, name)(service.url)
     with instrumented_clients():
         speak(engine, "Hello")
         without = [(span.name, span.kind) for span in of_http(spans)]
         assert len(without) == 1
         spans.clear()
-        ttstrace.instrument(f"together:{name}.speak", sample_rate=RATE, format="pcm_s16le")
+        ttstrace.instrument(f"beside:{name}.speak", sample_rate=RATE, format="pcm_s16le")
         with trace.get_tracer("test").start_as_current_span("request") as request:
             audio = speak(engine, "Hello")
-    assert audio == together.CHUNK * CHUNKS
+    assert audio == beside.CHUNK * CHUNKS
     synthesis = spans.one()
     (http,) = of_http(spans)
     assert [(http.name, http.kind)] == without
@@ -158,15 +158,15 @@ def test_stream_that_is_pulled_later(spans: Spans, service: Service, name: str) 
     """Asked for inside a span, pulled when that has ended, inside another: the first is the parent."""
     needed(ENGINES[name])
     tracer = trace.get_tracer("test")
-    ttstrace.instrument(f"together:{name}.stream", sample_rate=RATE, format="pcm_s16le")
+    ttstrace.instrument(f"beside:{name}.stream", sample_rate=RATE, format="pcm_s16le")
     with instrumented_clients():
         with tracer.start_as_current_span("asked") as asked:
-            stream = getattr(together, name)(service.url).stream("Hello")
+            stream = getattr(beside, name)(service.url).stream("Hello")
         assert of_http(spans) == []
         with tracer.start_as_current_span("consumed") as consumed:
             chunks = consume(stream)
             assert trace.get_current_span() is consumed
-    assert b"".join(chunks) == together.CHUNK * CHUNKS
+    assert b"".join(chunks) == beside.CHUNK * CHUNKS
     synthesis = spans.one()
     (http,) = of_http(spans)
     assert is_child(http, synthesis)
@@ -180,7 +180,7 @@ def test_stream_that_other_threads_pull(spans: Spans, service: Service, name: st
     """Each pull in another thread, which has a span of its own: that one stays what it was."""
     needed(ENGINES[name])
     tracer = trace.get_tracer("test")
-    ttstrace.instrument(f"together:{name}.stream", sample_rate=RATE, format="pcm_s16le")
+    ttstrace.instrument(f"beside:{name}.stream", sample_rate=RATE, format="pcm_s16le")
     done = object()
 
     def pull(stream: Iterator[bytes]) -> object:
@@ -191,7 +191,7 @@ def test_stream_that_other_threads_pull(spans: Spans, service: Service, name: st
             return chunk
 
     with instrumented_clients(), tracer.start_as_current_span("asked") as asked:
-        stream = getattr(together, name)(service.url).stream("Hello")
+        stream = getattr(beside, name)(service.url).stream("Hello")
         while True:
             with ThreadPoolExecutor(1) as pool:
                 if pool.submit(pull, stream).result() is done:
@@ -260,9 +260,9 @@ def test_error_of_the_client(spans: Spans, google: GoogleTTS) -> None:
 
 def test_suppressed_instrumentation(spans: Spans, service: Service) -> None:
     needed("requests")
-    ttstrace.instrument("together:Requests.speak")
+    ttstrace.instrument("beside:Requests.speak")
     with instrumented_clients(), suppress_instrumentation():
-        assert together.Requests(service.url).speak("Hello") == together.CHUNK * CHUNKS
+        assert beside.Requests(service.url).speak("Hello") == beside.CHUNK * CHUNKS
     assert spans.all() == []
     assert "traceparent" not in service.headers[-1]
 
@@ -275,12 +275,12 @@ def test_baggage_goes_down_to_the_service(spans: Spans, service: Service) -> Non
     @ttstrace.traced_synthesis
     def synthesize(text: str) -> bytes:
         seen.append(context.get_value("mine"))
-        return together.Requests(service.url).speak(text)
+        return beside.Requests(service.url).speak(text)
 
     @ttstrace.traced_synthesis
     def stream(text: str) -> Iterator[bytes]:
         seen.append(context.get_value("mine"))
-        yield together.Requests(service.url).speak(text)
+        yield beside.Requests(service.url).speak(text)
 
     outside = baggage.set_baggage("tenant", "blue", context.set_value("mine", 7))
     with instrumented_clients():
@@ -321,7 +321,7 @@ def test_response_whose_bytes_are_taken_at_once(spans: Spans, service: Service, 
 
     response = synthesize("Hello")
     for _ in range(2):
-        assert getattr(response, whole) == together.CHUNK * CHUNKS
+        assert getattr(response, whole) == beside.CHUNK * CHUNKS
     found = spans.attributes()
     assert semconv.TTS_INTERRUPTED not in found
     if client is not by_requests:  # that one cannot be read: only the option `audio` knows where its bytes are
@@ -360,9 +360,9 @@ def test_trace_that_is_not_sampled_stays_one(service: Service, recorded: Metrics
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     set_tracer_provider(provider)
     try:
-        ttstrace.instrument("together:Requests.speak")
+        ttstrace.instrument("beside:Requests.speak")
         with instrumented_clients("requests"), trace.get_tracer("test").start_as_current_span("request") as request:
-            together.Requests(service.url).speak("Hello")
+            beside.Requests(service.url).speak("Hello")
         assert exporter.all() == []
         _, trace_id, _, flags = service.headers[-1]["traceparent"].split("-")
         assert int(trace_id, 16) == request.get_span_context().trace_id
@@ -380,9 +380,9 @@ def test_requests_that_are_not_sampled(service: Service) -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     set_tracer_provider(provider)
     try:
-        ttstrace.instrument("together:Requests.speak")
+        ttstrace.instrument("beside:Requests.speak")
         with instrumented_clients("requests"):
-            together.Requests(service.url).speak("Hello")
+            beside.Requests(service.url).speak("Hello")
         synthesis = exporter.one()
         assert len(exporter.all()) == 1
         assert int(service.headers[-1]["traceparent"].split("-")[1], 16) == synthesis.context.trace_id
@@ -422,28 +422,28 @@ def test_fastapi_above_and_http_below(spans: Spans, service: Service, route: str
 
     @app.get("/whole")
     def whole() -> Any:
-        return fastapi.Response(together.Requests(service.url).speak("Hello"))
+        return fastapi.Response(beside.Requests(service.url).speak("Hello"))
 
     @app.get("/stream")
     def stream() -> Any:  # pulled by threads of a pool
-        return fastapi.responses.StreamingResponse(together.Requests(service.url).stream("Hello"))
+        return fastapi.responses.StreamingResponse(beside.Requests(service.url).stream("Hello"))
 
     @app.get("/async_whole")
     async def async_whole() -> Any:
-        return fastapi.Response(await together.AsyncHttpx(service.url).speak("Hello"))
+        return fastapi.Response(await beside.AsyncHttpx(service.url).speak("Hello"))
 
     @app.get("/async_stream")
     async def async_stream() -> Any:
-        return fastapi.responses.StreamingResponse(together.AsyncHttpx(service.url).stream("Hello"))
+        return fastapi.responses.StreamingResponse(beside.AsyncHttpx(service.url).stream("Hello"))
 
     for engine in ("Requests", "AsyncHttpx"):
         for method in ("speak", "stream"):
-            ttstrace.instrument(f"together:{engine}.{method}", sample_rate=RATE, format="pcm_s16le")
+            ttstrace.instrument(f"beside:{engine}.{method}", sample_rate=RATE, format="pcm_s16le")
     above.instrument_app(app)
     try:
         with served(app) as url, httpx.Client(trust_env=False) as client, instrumented_clients("requests", "httpx"):
             answer = client.get(f"{url}/{route}", headers={"traceparent": f"00-{7:032x}-{9:016x}-01"})
-        assert answer.content == together.CHUNK * CHUNKS
+        assert answer.content == beside.CHUNK * CHUNKS
     finally:
         above.uninstrument_app(app)
     synthesis = spans.one()
@@ -459,8 +459,8 @@ def test_without_code(service: Service, tmp_path: Path) -> None:
     """`opentelemetry-instrument` puts on ours and theirs, in whatever order it finds them."""
     needed("requests")
     script = f"""
-    import together
-    assert together.Requests({service.url!r}).speak("Hello") == together.CHUNK * together.CHUNKS
+    import beside
+    assert beside.Requests({service.url!r}).speak("Hello") == beside.CHUNK * beside.CHUNKS
     print("true")
     """
     (tmp_path / "service.py").write_text(textwrap.dedent(script))
@@ -477,7 +477,7 @@ def test_without_code(service: Service, tmp_path: Path) -> None:
         OTEL_METRICS_EXPORTER="none",
         OTEL_LOGS_EXPORTER="none",
         TTSTRACE_FILE=str(file),
-        TTSTRACE_TARGETS="together:Requests.speak",
+        TTSTRACE_TARGETS="beside:Requests.speak",
     )
     http, synthesis = [
         span
@@ -486,7 +486,7 @@ def test_without_code(service: Service, tmp_path: Path) -> None:
         for scope in resource["scopeSpans"]
         for span in scope["spans"]
     ]
-    assert (http["name"], synthesis["name"]) == ("POST", "text_to_speech together.Requests.speak")
+    assert (http["name"], synthesis["name"]) == ("POST", "text_to_speech beside.Requests.speak")
     assert (http["traceId"], http["parentSpanId"]) == (synthesis["traceId"], synthesis["spanId"])
     assert "parentSpanId" not in synthesis
 
@@ -501,14 +501,14 @@ def test_on_and_off_in_any_order_with_the_clients_instrumentation(spans: Spans, 
 
     needed("requests")
     urllib3_too = instrumentor("urllib3") is not None
-    path = "together:Requests.speak"
+    path = "beside:Requests.speak"
     parties: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "ours": (lambda: ttstrace.instrument("gtts", path), lambda: ttstrace.uninstrument("gtts", path)),
         "requests": (needed("requests").instrument, needed("requests").uninstrument),
     }
     if urllib3_too:
         parties["urllib3"] = (needed("urllib3").instrument, needed("urllib3").uninstrument)
-    owners = (gtts.tts.gTTS, together.Requests, requests.Session, urllib3.connectionpool.HTTPConnectionPool)
+    owners = (gtts.tts.gTTS, beside.Requests, requests.Session, urllib3.connectionpool.HTTPConnectionPool)
     before = [dict(vars(owner)) for owner in owners]
     for on, off in itertools.product(itertools.permutations(parties), repeat=2):
         for party in (*on, *on):
@@ -520,7 +520,7 @@ def test_on_and_off_in_any_order_with_the_clients_instrumentation(spans: Spans, 
                 parties[party][1]()
                 still.discard(party)
             spans.clear()
-            assert together.Requests(service.url).speak("Hello") == together.CHUNK * CHUNKS
+            assert beside.Requests(service.url).speak("Hello") == beside.CHUNK * CHUNKS
             assert len(spans.syntheses()) == ("ours" in still), (on, off, still)
             assert len(of_http(spans)) == bool(still - {"ours"}), (on, off, still)
         after = [dict(vars(owner)) for owner in owners]
@@ -533,21 +533,21 @@ class Voice:
     """A library whose callables are of every kind."""
 
     def whole(self, text: str) -> bytes:
-        return together.CHUNK
+        return beside.CHUNK
 
     def generated(self, text: str) -> Iterator[bytes]:
-        yield together.CHUNK
+        yield beside.CHUNK
 
     async def awaited(self, text: str) -> bytes:
-        return together.CHUNK
+        return beside.CHUNK
 
     @classmethod
     def of_class(cls, text: str) -> bytes:
-        return together.CHUNK
+        return beside.CHUNK
 
     @staticmethod
     def static(text: str) -> bytes:
-        return together.CHUNK
+        return beside.CHUNK
 
 
 class Derived(Voice):
@@ -683,10 +683,10 @@ def test_their_unwrap_takes_off_what_is_outermost(spans: Spans) -> None:
         theirs.on()
         ttstrace.instrument(path)
         theirs.off()
-        assert call(Voice, "whole") == together.CHUNK
+        assert call(Voice, "whole") == beside.CHUNK
         assert (theirs.calls, spans.syntheses()) == (1, [])
         ttstrace.uninstrument(path)
-        assert call(Voice, "whole") == together.CHUNK
+        assert call(Voice, "whole") == beside.CHUNK
         theirs.off()
         assert vars(Voice)["whole"] is original
     finally:

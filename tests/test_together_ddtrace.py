@@ -9,7 +9,7 @@ import textwrap
 from typing import Any
 
 import pytest
-from together import program
+from beside import program
 
 from ttstrace import semconv
 
@@ -50,7 +50,7 @@ from ddtrace.trace import tracer
 from opentelemetry import baggage, context, trace
 
 import ttstrace
-import together
+import beside
 
 def sent():
     from collector import spans_of
@@ -76,8 +76,8 @@ PROGRAM = """
 import asyncio, gc
 from concurrent.futures import ThreadPoolExecutor
 
-CHUNK = together.CHUNK
-options = dict(sample_rate=together.RATE, format="pcm_s16le")
+CHUNK = beside.CHUNK
+options = dict(sample_rate=beside.RATE, format="pcm_s16le")
 
 @ttstrace.traced_synthesis(model="stream", **options)
 def stream(text):
@@ -86,11 +86,11 @@ def stream(text):
             yield CHUNK
 
 # One that asks a service by requests, which ddtrace patches.
-with together.serving_audio() as service:
-    ttstrace.instrument("together:Requests.speak", model="remote", **options)
+with beside.serving_audio() as service:
+    ttstrace.instrument("beside:Requests.speak", model="remote", **options)
     with tracer.trace("root.remote") as root:
         token = context.attach(baggage.set_baggage("tenant", "blue"))
-        together.Requests(service.url).speak("Hello")
+        beside.Requests(service.url).speak("Hello")
         said["after remote"] = current()
     said["headers"] = service.headers[-1]
     ttstrace.uninstrument()
@@ -314,9 +314,9 @@ def test_contexts_without_a_span(seen: Any, said: Any) -> None:
 def test_nobody_is_sampled() -> None:
     """What ddtrace drops is sent nowhere; the service below is told so, in the same trace."""
     script = """
-    with together.serving_audio() as service, tracer.trace("root") as root:
-        ttstrace.instrument("together:Requests.speak")
-        together.Requests(service.url).speak("Hello")
+    with beside.serving_audio() as service, tracer.trace("root") as root:
+        ttstrace.instrument("beside:Requests.speak")
+        beside.Requests(service.url).speak("Hello")
     print(json.dumps([sent(), service.headers[-1]["traceparent"], f"{root.trace_id:032x}"]))
     """
     spans, traceparent, trace_id = program(
@@ -336,7 +336,7 @@ def test_on_and_off_in_any_order() -> None:
     from ddtrace.contrib.internal.trace_utils import unwrap, wrap
 
     unpatch()
-    path = "together:Requests.speak"
+    path = "beside:Requests.speak"
     calls = []
 
     def theirs(wrapped, instance, args, kwargs):
@@ -347,13 +347,13 @@ def test_on_and_off_in_any_order() -> None:
     parties = {
         "ours": (lambda: ttstrace.instrument(path), lambda: ttstrace.uninstrument(path)),
         "requests": (patch, unpatch),
-        "theirs": (lambda: wrap(together.Requests, "speak", theirs), lambda: unwrap(together.Requests, "speak")),
+        "theirs": (lambda: wrap(beside.Requests, "speak", theirs), lambda: unwrap(beside.Requests, "speak")),
     }
-    owners = together.Requests, requests.Session
+    owners = beside.Requests, requests.Session
     before = [dict(vars(owner)) for owner in owners]
     wrong = []
     expected = {"ours": 0, "theirs": 0, "POST /speech": 0}
-    with together.serving_audio() as service:
+    with beside.serving_audio() as service:
         for on, off in itertools.product(itertools.permutations(parties), repeat=2):
             if on.index("theirs") < on.index("ours") and off.index("theirs") < off.index("ours"):
                 continue  # of two wrappers that wrapt put on, `unwrap` takes off the outermost, whosever it is
@@ -369,8 +369,8 @@ def test_on_and_off_in_any_order() -> None:
                 expected["ours"] += "ours" in still
                 expected["theirs"] += "theirs" in still
                 expected["POST /speech"] += "requests" in still
-                audio = together.Requests(service.url).speak("Hello")
-                if audio != together.CHUNK * 3 or len(calls) != ("theirs" in still):
+                audio = beside.Requests(service.url).speak("Hello")
+                if audio != beside.CHUNK * 3 or len(calls) != ("theirs" in still):
                     wrong.append([on, off, party, len(calls)])
             ttstrace.uninstrument()
             after = [dict(vars(owner)) for owner in owners]
@@ -399,10 +399,10 @@ def test_without_its_opentelemetry_api() -> None:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    ttstrace.instrument("together:Requests.stream")
-    with together.serving_audio() as service:
+    ttstrace.instrument("beside:Requests.stream")
+    with beside.serving_audio() as service:
         with tracer.trace("root"):
-            for _ in together.Requests(service.url).stream("Hello"):
+            for _ in beside.Requests(service.url).stream("Hello"):
                 said.setdefault("between", []).append(current())
     ours = [[span.name, span.parent] for span in exporter.get_finished_spans()]
     print(json.dumps([sent(), ours, said]))
@@ -410,7 +410,7 @@ def test_without_its_opentelemetry_api() -> None:
     spans, ours, said = program(PREAMBLE + textwrap.dedent(script), DD_TRACE_OTEL_ENABLED="false")
     (root,) = [span for span in spans if span["name"] == "root"]
     assert [span["parent"] for span in spans if span is not root] == [root["span"]]
-    assert ours == [["text_to_speech together.Requests.stream", None]]
+    assert ours == [["text_to_speech beside.Requests.stream", None]]
     assert said["between"] == ["root"] * 3
 
 

@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import beside
 import pytest
-import together
+from beside import CHUNKS, RATE, serving_audio
 from conftest import Spans
 from opentelemetry import trace
-from together import CHUNKS, RATE, serving_audio
 
 import ttstrace
 from ttstrace import semconv
@@ -26,7 +26,7 @@ THEIRS = {
     "openinference": "openinference.instrumentation.openai",
     "traceloop": "opentelemetry.instrumentation.openai",
 }
-AUDIO = together.CHUNK * CHUNKS
+AUDIO = beside.CHUNK * CHUNKS
 
 
 @pytest.fixture

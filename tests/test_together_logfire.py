@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from together import program
+from beside import program
 
 from ttstrace import semconv
 
@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-import together
+import beside
 import ttstrace
 
 exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
@@ -88,9 +88,9 @@ def test_our_spans_go_through_its_provider(order: str) -> None:
 
     if ORDER == "theirs first":
         theirs()
-    ttstrace.instrument("together:Requests.speak", "together:Requests.stream", sample_rate=24000, format="pcm_s16le")
-    with together.serving_audio() as service:
-        engine = together.Requests(service.url)
+    ttstrace.instrument("beside:Requests.speak", "beside:Requests.stream", sample_rate=24000, format="pcm_s16le")
+    with beside.serving_audio() as service:
+        engine = beside.Requests(service.url)
         if ORDER == "ours first":
             engine.speak("Hello")  # nobody listens yet
             theirs()
@@ -111,7 +111,7 @@ def test_our_spans_go_through_its_provider(order: str) -> None:
     spans, metrics, headers, said, same = run(f"ORDER = {order!r}\n" + script.replace("\n    ", "\n"))
     assert (same, said) == (True, "A secret")
     request = named(spans, "request")
-    speak, stream = (named(spans, f"text_to_speech together.Requests.{name}") for name in ("speak", "stream"))
+    speak, stream = (named(spans, f"text_to_speech beside.Requests.{name}") for name in ("speak", "stream"))
     failed = named(spans, "text_to_speech __main__.fails")
     assert speak["parent"] == stream["parent"] == failed["parent"] == request["span"]
     posts = [span for span in spans if span["name"] == "POST"]
@@ -129,7 +129,7 @@ def test_decorated_by_both() -> None:
     """Above ours, theirs is the parent; below, the child; for functions of every kind."""
     script = """
     configure()
-    CHUNK = together.CHUNK
+    CHUNK = beside.CHUNK
     ours = ttstrace.traced_synthesis(sample_rate=24000, format="pcm_s16le")
 
     def whole(text):
@@ -201,10 +201,10 @@ def test_auto_tracing_of_the_same_module(tmp_path: Path) -> None:
 def test_nobody_is_sampled() -> None:
     script = """
     configure(sampling=logfire.SamplingOptions(head=0.0))
-    ttstrace.instrument("together:Requests.speak")
-    with together.serving_audio() as service:
+    ttstrace.instrument("beside:Requests.speak")
+    with beside.serving_audio() as service:
         with logfire.span("request"):
-            assert together.Requests(service.url).speak("Hello") == together.CHUNK * 3
+            assert beside.Requests(service.url).speak("Hello") == beside.CHUNK * 3
     print(json.dumps([ended(), measured()]))
     """
     spans, metrics = run(script)

@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 import pytest
-from together import program
+from beside import program
 
 from ttstrace import semconv
 
@@ -54,7 +54,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-import together
+import beside
 import ttstrace
 
 exporter = InMemorySpanExporter()
@@ -82,7 +82,7 @@ def whole(text):
     raise ValueError("broken")
 
 def generated(text):
-    yield together.CHUNK
+    yield beside.CHUNK
     raise ValueError("broken")
 
 async def awaited(text):
@@ -90,7 +90,7 @@ async def awaited(text):
     raise ValueError("broken")
 
 def given(text, on_audio):
-    on_audio(together.CHUNK)
+    on_audio(beside.CHUNK)
 
 def on_audio(audio):
     raise ValueError("broken")
@@ -181,9 +181,9 @@ def test_sentrys_own_tracing() -> None:
     script = """
     trace.set_tracer_provider(provider)
     sentry_sdk.init(DSN, traces_sample_rate=1.0)
-    ttstrace.instrument("together:Requests.speak", "together:Requests.stream")
-    with together.serving_audio() as service:
-        engine = together.Requests(service.url)
+    ttstrace.instrument("beside:Requests.speak", "beside:Requests.stream")
+    with beside.serving_audio() as service:
+        engine = beside.Requests(service.url)
         with sentry_sdk.start_transaction(name="request"):
             engine.speak("Hello")
             list(engine.stream("Hello"))
@@ -200,8 +200,8 @@ def test_sentrys_own_tracing() -> None:
         span["span_id"] for span in transaction["spans"] if span["op"] == "http.client"
     ]
     assert [(span["name"], span["parent"]) for span in spans] == [
-        ("text_to_speech together.Requests.speak", None),
-        ("text_to_speech together.Requests.stream", None),
+        ("text_to_speech beside.Requests.speak", None),
+        ("text_to_speech beside.Requests.stream", None),
     ]
 
 
@@ -210,11 +210,11 @@ def test_sentry_traces_the_same_callable(order: str) -> None:
     """By `functions_to_trace`: a span of theirs and one of ours for each call, whoever came first."""
     script = """
     trace.set_tracer_provider(provider)
-    original = vars(together.Requests)["speak"]
-    path = "together:Requests.speak"
+    original = vars(beside.Requests)["speak"]
+    path = "beside:Requests.speak"
 
     def theirs():
-        sentry_sdk.init(DSN, traces_sample_rate=1.0, functions_to_trace=[{"qualified_name": "together.Requests.speak"}])
+        sentry_sdk.init(DSN, traces_sample_rate=1.0, functions_to_trace=[{"qualified_name": "beside.Requests.speak"}])
 
     if ORDER == "ours first":
         ttstrace.instrument(path)
@@ -222,13 +222,13 @@ def test_sentry_traces_the_same_callable(order: str) -> None:
     else:
         theirs()
         ttstrace.instrument(path)
-    patched = vars(together.Requests)["speak"]
-    with together.serving_audio() as service:
-        engine = together.Requests(service.url)
+    patched = vars(beside.Requests)["speak"]
+    with beside.serving_audio() as service:
+        engine = beside.Requests(service.url)
         with sentry_sdk.start_transaction(name="on"):
             on = len(engine.speak("Hello"))
         ttstrace.uninstrument()
-        left = vars(together.Requests)["speak"]
+        left = vars(beside.Requests)["speak"]
         with sentry_sdk.start_transaction(name="off"):
             off = len(engine.speak("Hello"))
     print(json.dumps([[on, off], items("transaction"), ended(), left is patched, left is original]))
@@ -258,11 +258,11 @@ def fails_and_is_dealt_with(text):
     raise ValueError("not to be heard of")
 
 def everything():
-    ttstrace.instrument("together:Requests.speak")
+    ttstrace.instrument("beside:Requests.speak")
     RequestsInstrumentor().instrument()
-    with together.serving_audio() as service:
+    with beside.serving_audio() as service:
         with trace.get_tracer("test").start_as_current_span("request"):
-            together.Requests(service.url).speak("My secret")
+            beside.Requests(service.url).speak("My secret")
             try:
                 fails("My secret")
             except ValueError as error:
@@ -283,7 +283,7 @@ def by_name(spans: list[Any]) -> dict[str, Any]:
 
 def assert_one_line(spans: list[Any]) -> dict[str, Any]:
     found = by_name(spans)
-    request, synthesis = found["request"], found["text_to_speech together.Requests.speak"]
+    request, synthesis = found["request"], found["text_to_speech beside.Requests.speak"]
     assert found["POST"]["parent"] == synthesis["span"]
     assert synthesis["parent"] == found["text_to_speech __main__.fails"]["parent"] == request["span"]
     assert {span["trace"] for span in spans} == {request["trace"]}
@@ -320,7 +320,7 @@ def test_sentrys_span_processor() -> None:
     assert theirs.keys() == {span["span"] for span in spans} - {found["request"]["span"]}
     for span in spans[:-1]:
         assert theirs[span["span"]]["parent_span_id"] == span["parent"]
-    data = theirs[found["text_to_speech together.Requests.speak"]["span"]]["data"]
+    data = theirs[found["text_to_speech beside.Requests.speak"]["span"]]["data"]
     assert data[semconv.TTS_INPUT_CHARACTERS] == 9
     assert data[semconv.GEN_AI_OPERATION_NAME] == "text_to_speech"
     assert theirs[found["text_to_speech __main__.fails"]["span"]]["status"] == "internal_error"
@@ -360,10 +360,10 @@ def test_nobody_is_sampled() -> None:
     script = """
     trace.set_tracer_provider(provider)
     sentry_sdk.init(DSN, traces_sample_rate=0.0)
-    ttstrace.instrument("together:Requests.speak")
-    with together.serving_audio() as service:
+    ttstrace.instrument("beside:Requests.speak")
+    with beside.serving_audio() as service:
         with sentry_sdk.start_transaction(name="request"):
-            together.Requests(service.url).speak("Hello")
+            beside.Requests(service.url).speak("Hello")
     print(json.dumps([items("transaction"), ended()]))
     """
     transactions, spans = program(PREAMBLE + textwrap.dedent(script))
