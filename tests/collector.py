@@ -29,10 +29,22 @@ from opentelemetry.proto_json.collector.trace.v1.trace_service import (
 Plain = dict[str, Any]
 
 
+@contextmanager
+def refusing() -> Iterator[int]:
+    """A port that refuses every connection, until a server listens there.
+
+    It is kept meanwhile: nobody else is given it, nor does a client that knocks there meet itself. A server may share
+    it all the same, as servers ask for addresses that are in use.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield int(keeper.getsockname()[1])
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    with refusing() as port:
+        return port
 
 
 @dataclass
@@ -67,64 +79,64 @@ class Collector:
 @contextmanager
 def running_collector() -> Iterator[Collector]:
     """Start rotel, which takes OTLP over HTTP and gRPC, and a sink that it passes everything on to."""
-    http_port, grpc_port = free_port(), free_port()
+    with refusing() as http_port, refusing() as grpc_port:
 
-    def start() -> None:
-        log.truncate(0)
-        collector.agent = agent = subprocess.Popen(
-            [
-                str(Path(rotel.__file__).with_name("rotel-agent")),
-                "start",
-                *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
-                *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
-                *("--exporter", "otlp"),
-                *("--otlp-exporter-protocol", "http"),
-                *("--otlp-exporter-endpoint", f"http://127.0.0.1:{sink.server_address[1]}"),
-            ],
-            # It is linked with Python's own library, which may lie beside the interpreter alone.
-            env={**os.environ, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or ""},
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-        )
-        for port in (http_port, grpc_port):
-            _wait_for(port, agent, log)
+        def start() -> None:
+            log.truncate(0)
+            collector.agent = agent = subprocess.Popen(
+                [
+                    str(Path(rotel.__file__).with_name("rotel-agent")),
+                    "start",
+                    *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
+                    *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
+                    *("--exporter", "otlp"),
+                    *("--otlp-exporter-protocol", "http"),
+                    *("--otlp-exporter-endpoint", f"http://127.0.0.1:{sink.server_address[1]}"),
+                ],
+                # It is linked with Python's own library, which may lie beside the interpreter alone.
+                env={**os.environ, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or ""},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+            for port in (http_port, grpc_port):
+                _wait_for(port, agent, log)
 
-    collector = Collector(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", start)
+        collector = Collector(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", start)
 
-    class Sink(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                import gzip
+        class Sink(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    import gzip
 
-                body = gzip.decompress(body)
-            if self.path == "/v1/traces":
-                collector.spans += spans_of(ExportTraceServiceRequest.FromString(body))
-            elif self.path == "/v1/metrics":
-                for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                    for scope in resource.scope_metrics:
-                        collector.metrics.update({metric.name: metric for metric in scope.metrics})
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+                    body = gzip.decompress(body)
+                if self.path == "/v1/traces":
+                    collector.spans += spans_of(ExportTraceServiceRequest.FromString(body))
+                elif self.path == "/v1/metrics":
+                    for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                        for scope in resource.scope_metrics:
+                            collector.metrics.update({metric.name: metric for metric in scope.metrics})
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
-        def log_message(self, *arguments: object) -> None:
-            pass
+            def log_message(self, *arguments: object) -> None:
+                pass
 
-    sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
-    thread = threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-    try:
-        start()
-        yield collector
-    finally:
-        if collector.agent is not None:
-            collector.agent.terminate()
-            collector.agent.wait(10)
-        log.close()
-        sink.shutdown()
-        sink.server_close()
+        sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+        thread = threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        try:
+            start()
+            yield collector
+        finally:
+            if collector.agent is not None:
+                collector.agent.terminate()
+                collector.agent.wait(10)
+            log.close()
+            sink.shutdown()
+            sink.server_close()
 
 
 def _wait_for(port: int, agent: subprocess.Popen[bytes], log: IO[str]) -> None:

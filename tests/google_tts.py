@@ -48,7 +48,7 @@ class GoogleTTS:
 
     def __init__(self) -> None:
         self.hosts: list[str] = []
-        """Where gTTS wanted to connect to: host:port."""
+        """Which each request was for: host:port. onnxruntime, once loaded, connects to hosts of its own meanwhile."""
         self.requests: list[tuple[str, str, bool]] = []
         """Text, language, and whether it is to be slow."""
         self.sent: list[bytes] = []
@@ -86,7 +86,7 @@ def serving(google: GoogleTTS) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_CONNECT(self) -> None:
-            google.hosts.append(self.path)
+            self.host = self.path
             self.send_response(200)
             self.end_headers()
             self.close_connection = False  # also for a client that speaks HTTP/1.0 to the proxy
@@ -100,6 +100,7 @@ def serving(google: GoogleTTS) -> Iterator[str]:
             text, language, slow, _ = json.loads(parameters)
             assert (name, self.path) == ("jQ1olc", "/_/TranslateWebserverUi/data/batchexecute")
             google.headers.append({name.lower(): value for name, value in self.headers.items()})
+            google.hosts.append(self.host)
             status, body = google.answer(text, language, bool(slow))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from collector import Plain, black_hole, free_port, lines_of, running_collector
+from collector import Plain, black_hole, lines_of, refusing, running_collector
 
 from ttstrace import semconv
 
@@ -66,8 +66,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
         "    raise OSError(101, 'Network is unreachable')\n"
         "socket.socket.connect = socket.socket.connect_ex = connect\n"
     )
-    refused = f"http://127.0.0.1:{free_port()}"
-    done = demo(folder, PYTHONPATH=str(folder), HTTP_PROXY=refused, HTTPS_PROXY=refused, COLUMNS="80")
+    with refusing() as port:
+        refused = f"http://127.0.0.1:{port}"
+        done = demo(folder, PYTHONPATH=str(folder), HTTP_PROXY=refused, HTTPS_PROXY=refused, COLUMNS="80")
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -297,9 +298,10 @@ def test_collector_of_spans_alone_did_its_job_but_lost_metrics_are_told(
 
 @pytest.mark.parametrize("form", ["http://127.0.0.1:{}", "127.0.0.1:{}"])
 def test_endpoint_that_is_down_is_told_and_the_file_is_whole(tmp_path: Path, form: str) -> None:
-    endpoint = form.format(free_port())
-    # Long enough for a second try: after the first the SDK does not say yet what was wrong.
-    done = demo(tmp_path, "--endpoint", endpoint, "--json", OTEL_EXPORTER_OTLP_TIMEOUT="2")
+    with refusing() as port:
+        endpoint = form.format(port)
+        # Long enough for a second try: after the first the SDK does not say yet what was wrong.
+        done = demo(tmp_path, "--endpoint", endpoint, "--json", OTEL_EXPORTER_OTLP_TIMEOUT="2")
     assert done.returncode == 1
     assert f"not all spans arrived at {endpoint} (Connection refused)" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("ttstrace: ")
@@ -311,14 +313,19 @@ def test_endpoint_that_is_down_is_told_and_the_file_is_whole(tmp_path: Path, for
 
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     with black_hole() as port:
-        running = subprocess.Popen(
-            command("demo", "--endpoint", f"http://127.0.0.1:{port}"),
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
+        # A shell lets what it starts in the background ignore Ctrl-C, and all that is started there.
+        ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            running = subprocess.Popen(
+                command("demo", "--endpoint", f"http://127.0.0.1:{port}"),
+                cwd=tmp_path,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+            )
+        finally:
+            signal.signal(signal.SIGINT, ours)
         assert running.stderr is not None
         said = ""
         for line in running.stderr:

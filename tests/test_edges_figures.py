@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Metrics, Spans
+from conftest import Metrics, Spans, between
 
 from ttstrace import semconv, stage, synthesis, traced_synthesis
 from ttstrace.call import Options
@@ -101,9 +101,8 @@ def test_a_remote_synthesis_anywhere_inside_makes_a_generator_push(spans: Spans,
 
     stream = speak("hello")
     next(stream)
-    synthesis_of_its_own = sum(i for i in range(300_000))  # hold, far above a tenth
+    time.sleep(0.1)  # hold, far above a tenth
     list(stream)
-    assert synthesis_of_its_own
     attributes = next(dict(s.attributes or {}) for s in spans.syntheses() if s.name.endswith("outer"))
     assert semconv.TTS_STREAM_HOLD_DURATION in attributes
     assert semconv.TTS_SYNTHESIS_DURATION not in attributes
@@ -172,24 +171,27 @@ def test_an_iterator_object_of_unknown_making_is_push(spans: Spans) -> None:
         return Stream()
 
     for _ in speak("hello"):
-        time.sleep(0.01)
+        time.sleep(0.1)  # next to which the call and its pulls take no time
     attributes = spans.attributes()
-    assert attributes[semconv.TTS_STREAM_HOLD_DURATION] >= 0.03
+    assert attributes[semconv.TTS_STREAM_HOLD_DURATION] >= 0.3
     assert semconv.TTS_SYNTHESIS_DURATION not in attributes
 
 
 def test_chunks_that_were_only_reported_came_from_elsewhere(spans: Spans) -> None:
     @traced_synthesis(sample_rate=24000)
     def speak(text: str) -> None:
+        nonlocal taken
         synthesis.current().chunk(CHUNK)
+        taken = time.perf_counter()
         time.sleep(0.03)
 
+    taken, begun = 0.0, time.perf_counter()
     speak("hello")
-    assert spans.attributes()[semconv.TTS_SYNTHESIS_DURATION] < 0.03
+    assert spans.attributes()[semconv.TTS_SYNTHESIS_DURATION] == between(0, taken - begun)
 
 
 def test_sound_that_is_heard_after_the_end_is_marked_at_the_end(spans: Spans) -> None:
-    @traced_synthesis(sample_rate=24000)
+    @traced_synthesis(sample_rate=24000, producer="pull")
     def speak(text: str) -> Iterator[Any]:
         yield np.concatenate([np.zeros(12000, np.float32), np.full(12000, 0.5, np.float32)])
 
@@ -209,7 +211,7 @@ def test_a_generator_that_waits_for_others_is_push(spans: Spans) -> None:
             yield CHUNK
 
     for _ in speak("hello"):
-        time.sleep(0.02)
+        time.sleep(0.1)
     assert semconv.TTS_SYNTHESIS_DURATION not in spans.attributes()
 
 
@@ -226,7 +228,7 @@ def test_a_generator_that_waits_for_others_is_push(spans: Spans) -> None:
     ],
 )
 def test_exemplars_of_every_metric_point_to_the_span(spans: Spans, recorded: Metrics, name: str) -> None:
-    @traced_synthesis(sample_rate=24000)
+    @traced_synthesis(sample_rate=24000, producer="pull")
     def speak(text: str) -> Iterator[Any]:
         yield np.full(24000, 0.5, np.float32)
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from collector import Collector, Ran, black_hole, free_port, lines_of, run_program, running_collector
+from collector import Collector, Ran, black_hole, lines_of, refusing, run_program, running_collector
 
 from ttstrace import semconv
 from ttstrace.telemetry.delivery import Tally
@@ -128,14 +128,15 @@ def every_broken_collector(folder: Path, source: str) -> dict[tuple[str, str], R
         broken, protocol = case
         own = folder / f"{broken}-{protocol.replace('/', '-')}"
         own.mkdir()
-        port = hole if broken == "swallowing" else free_port()
+        port = swallows if broken == "swallowing" else refuses
         return run_program(source, own, WHERE=f"http://127.0.0.1:{port}", PROTOCOL=protocol)
 
     cases = list(itertools.product(["refusing", "swallowing"], ["http/protobuf", "grpc"]))
-    with black_hole() as hole, ThreadPoolExecutor(len(cases)) as pool:
+    with black_hole() as swallows, refusing() as refuses, ThreadPoolExecutor(len(cases)) as pool:
         return dict(zip(cases, pool.map(run, cases), strict=True))
 
 
+@pytest.mark.keeps_time
 def test_broken_collector_delays_no_call_and_exit_by_five_seconds_at_most(tmp_path: Path) -> None:
     source = """
         configure(endpoint=os.environ["WHERE"], protocol=os.environ["PROTOCOL"])
@@ -153,6 +154,7 @@ def test_broken_collector_delays_no_call_and_exit_by_five_seconds_at_most(tmp_pa
         assert "Traceback" not in ran.err, case
 
 
+@pytest.mark.keeps_time
 def test_handle_says_in_time_that_nothing_was_sent(tmp_path: Path) -> None:
     source = """
         handle = configure(endpoint=os.environ["WHERE"], protocol=os.environ["PROTOCOL"])
@@ -172,7 +174,14 @@ def test_handle_says_in_time_that_nothing_was_sent(tmp_path: Path) -> None:
             assert seconds < 1.7, case
 
 
-def test_collector_that_comes_back_is_believed_again(tmp_path: Path) -> None:
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of a collector that is down."""
+    with refusing() as port:
+        yield port
+
+
+def test_collector_that_comes_back_is_believed_again(tmp_path: Path, port: int) -> None:
     ran = run_program(
         """
         import http.server, threading
@@ -196,14 +205,16 @@ def test_collector_that_comes_back_is_believed_again(tmp_path: Path) -> None:
         say(down=down, asked_again=asked_again, up=handle.force_flush(10), ever=handle.shutdown())
         """,
         tmp_path,
-        WHERE=f"http://127.0.0.1:{free_port()}",
+        WHERE=f"http://127.0.0.1:{port}",
         OTEL_EXPORTER_OTLP_TIMEOUT="1",
     )
     assert ran.said == {"down": False, "asked_again": False, "up": True, "ever": False}
 
 
 @pytest.mark.parametrize(("temporality", "ever"), [("cumulative", True), ("delta", False)])
-def test_lost_metrics_are_made_good_where_they_are_cumulative(tmp_path: Path, temporality: str, ever: bool) -> None:
+def test_lost_metrics_are_made_good_where_they_are_cumulative(
+    tmp_path: Path, port: int, temporality: str, ever: bool
+) -> None:
     ran = run_program(
         """
         import http.server, threading
@@ -225,7 +236,7 @@ def test_lost_metrics_are_made_good_where_they_are_cumulative(tmp_path: Path, te
         say(down=down, up=handle.force_flush(10), ever=handle.shutdown())
         """,
         tmp_path,
-        WHERE=f"http://127.0.0.1:{free_port()}",
+        WHERE=f"http://127.0.0.1:{port}",
         OTEL_EXPORTER_OTLP_TIMEOUT="1",
         OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=temporality,
     )
