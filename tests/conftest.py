@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk.metrics import MeterProvider
@@ -26,7 +26,10 @@ from ttstrace import lifecycle, semconv
 from ttstrace.faults import is_fault
 from ttstrace.monitor.gpu import window as gpu_window
 
-settings.register_profile("thorough", max_examples=20_000)
+# No example has a time to keep.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("steady"), max_examples=20_000)
+settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

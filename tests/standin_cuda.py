@@ -114,7 +114,8 @@ class StandIn:
         card.busy_until = max(time.perf_counter(), card.busy_until) + seconds
 
     def wait(self, device: int = 0) -> None:
-        time.sleep(max(0.0, self.cards[device].busy_until - time.perf_counter()))
+        while (left := self.cards[device].busy_until - time.perf_counter()) > 0:
+            time.sleep(left)
 
     def allocate(self, size: int, device: int = 0) -> None:
         self.initialize()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from conftest import between
 
 from ttstrace.monitor import close_window, open_window
 
@@ -36,10 +37,11 @@ def cpu_of(work: Callable[[], object]) -> tuple[float, float]:
 
 def test_a_millisecond_of_work_is_read_as_one() -> None:
     close_window(open_window())
-    for _ in range(20):
-        said, true = cpu_of(lambda: burn(0.001))
+    found = [cpu_of(lambda: burn(0.001)) for _ in range(20)]
+    for said, true in found:
         assert 0.001 <= said <= true
-        assert said == pytest.approx(true, abs=0.0002)
+    # The clocks are read one after the other; between them, what else there is to do may take its time, but not always.
+    assert min(true - said for said, true in found) <= 0.0002
 
 
 def test_sleep_is_no_work() -> None:
@@ -72,13 +74,13 @@ def test_finished_children_count_and_earlier_ones_do_not() -> None:
 
 def test_wall_time_is_the_callers_own_stopwatch() -> None:
     for seconds in (0.0, 0.001, 0.02):
+        before = time.perf_counter()
         window = open_window()
         start = time.perf_counter()
         time.sleep(seconds)
         end = time.perf_counter()
         wall = close_window(window).wall
-        assert wall >= end - start
-        assert wall == pytest.approx(end - start, rel=0.01, abs=0.005)
+        assert wall == between(end - start, time.perf_counter() - before)
 
 
 def test_overlapping_windows_each_have_their_own_time() -> None:

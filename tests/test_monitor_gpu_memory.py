@@ -473,6 +473,7 @@ def test_standin_a_forked_child_that_uses_cuda_first_has_figures_of_its_own(new_
             pass
 
 
+@pytest.mark.keeps_time
 def test_standin_opening_and_closing_stays_cheap_with_10000_open(cuda: StandIn) -> None:
     cuda.allocate(20_000 * MB)
 

@@ -48,12 +48,13 @@ def one(nvml: StandInNvml, cuda: StandIn) -> NvmlDevice:
 
 
 def test_standin_every_figure_of_a_window(nvml: StandInNvml, one: NvmlDevice, cuda: StandIn) -> None:
-    one.samples = [(now() - 50_000, 90)]
+    one.samples = [(now() - 10_000, 90)]
     nvml.write()
     with PerformanceMonitor().measure() as metrics:
         window = open_gpu_window()
-        time.sleep(0.12)
-        one.samples += [(now() - 70_000, 20), (now() - 10_000, 60), (now() + 1_000_000, 100)]
+        opened = now()
+        time.sleep(0.3)  # far longer than from one sample to the next
+        one.samples += [(opened + 1_000, 20), (opened + 60_000, 60), (now() + 60_000_000, 100)]
         one.energy += 4_500
         one.temperature = 66
         one.compute.append((os.getppid(), 9000 * MB))
@@ -82,12 +83,13 @@ def test_standin_no_sample_in_the_window_and_a_window_shorter_than_the_samples_p
     nvml: StandInNvml, one: NvmlDevice
 ) -> None:
     assert read().utilization is None  # none at all
-    one.samples = [(now() - 400_000, 90), (now() + 500_000, 90)]
+    one.samples = [(now() - 400_000, 90), (now() + 60_000_000, 90)]
     nvml.write()
     assert read().utilization is None  # before and after
+    before = now()
     window = open_gpu_window()
     time.sleep(0.02)
-    one.samples = [(now() - 170_000, 90), (now() - 5_000, 70)]
+    one.samples = [(before - 1_500_000, 90), (now() - 5_000, 70)]
     nvml.write()
     reading = close_gpu_window(window)
     assert reading is not None
