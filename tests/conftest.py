@@ -173,9 +173,9 @@ def nvml(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ne
 
 # Figures that differ from run to run, in snapshots of whole spans.
 _MEASURED = {
-    semconv.TTS_SYNTHESIS_DURATION, semconv.TTS_STREAM_HOLD_DURATION, semconv.TTS_RTF, semconv.TTS_CPU_TIME,
-    semconv.TTS_CPU_UTILIZATION, semconv.TTS_MEMORY_PEAK, semconv.TTS_MEMORY_BURST, semconv.TTS_MEMORY_GROWTH,
-    semconv.TTS_MEMORY_UTILIZATION, semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, semconv.TTS_TIME_TO_FIRST_AUDIO,
+    semconv.TTS_SYNTHESIS_DURATION, semconv.TTS_STREAM_HOLD_DURATION, semconv.TTS_RTF, semconv.TTS_RTF_GRADE,
+    semconv.TTS_CPU_TIME, semconv.TTS_CPU_UTILIZATION, semconv.TTS_MEMORY_PEAK, semconv.TTS_MEMORY_BURST,
+    semconv.TTS_MEMORY_GROWTH, semconv.TTS_MEMORY_UTILIZATION, semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, semconv.TTS_TIME_TO_FIRST_AUDIO,
     semconv.TTS_INPUT_WAIT_DURATION, semconv.TTS_STREAM_UNDERRUN_DURATION, semconv.TTS_STREAM_UNDERRUN_MAX,
     semconv.EXCEPTION_STACKTRACE,
 }  # fmt: skip

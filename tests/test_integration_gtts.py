@@ -46,7 +46,6 @@ def test_save(spans: Spans, google: GoogleTTS, tmp_path: Path) -> None:
     span = snapshot_of(spans.one())
     assert span["attributes"].pop(semconv.TTS_AUDIO_DURATION) == pytest.approx(seconds_of(sent), abs=1e-9)
     assert span["attributes"].pop(semconv.TTS_AUDIO_SIZE) == len(sent)
-    assert span["attributes"].pop(semconv.TTS_RTF_GRADE) in ("very_fast", "faster_than_real_time")
     assert span == snapshot(
         {
             "name": "text_to_speech gtts.tts.gTTS.save",
@@ -73,6 +72,7 @@ def test_save(spans: Spans, google: GoogleTTS, tmp_path: Path) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
+                "tts.rtf.grade": "<str>",
                 "tts.synthesis.duration": "<float>",
             },
             "events": [],

@@ -75,7 +75,7 @@ def test_plain_value(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.synthesis.duration": "<float>",
             },
             "events": [],
@@ -116,7 +116,7 @@ def test_coroutine(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.synthesis.duration": "<float>",
             },
             "events": [],
@@ -159,7 +159,7 @@ def test_generator(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.stage.duration.vocoder": "<float>",
                 "tts.stream.chunks": 2,
                 "tts.stream.continuous": True,
@@ -179,6 +179,7 @@ def test_generator(spans: Spans) -> None:
     ]
 
 
+@pytest.mark.keeps_time
 def test_async_generator(spans: Spans) -> None:
     @traced_synthesis(sample_rate=RATE)
     async def speak(text: str) -> AsyncIterator[np.ndarray]:
@@ -217,7 +218,7 @@ def test_async_generator(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.stream.chunks": 2,
                 "tts.stream.continuous": True,
                 "tts.stream.hold.duration": "<float>",
@@ -284,7 +285,7 @@ def test_iterator_object(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.stream.chunks": 2,
                 "tts.stream.continuous": True,
                 "tts.stream.hold.duration": "<float>",
@@ -314,6 +315,7 @@ class AsyncChunks:
             raise StopAsyncIteration from None
 
 
+@pytest.mark.keeps_time
 def test_awaitable_that_yields_an_async_iterator(spans: Spans) -> None:
     @traced_synthesis(sample_rate=RATE)
     async def speak(text: str) -> AsyncChunks:
@@ -350,7 +352,7 @@ def test_awaitable_that_yields_an_async_iterator(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.stream.chunks": 2,
                 "tts.stream.continuous": True,
                 "tts.stream.hold.duration": "<float>",
@@ -405,7 +407,7 @@ def test_plain_function_that_returns_an_awaitable(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.synthesis.duration": "<float>",
             },
             "events": [],
@@ -486,6 +488,7 @@ def test_lazy_body(spans: Spans, read: Any) -> None:
     assert "tts.interrupted" not in attributes
 
 
+@pytest.mark.keeps_time
 def test_lazy_body_whole_span(spans: Spans) -> None:
     @traced_synthesis
     def speak(text: str) -> Body:
@@ -520,7 +523,7 @@ def test_lazy_body_whole_span(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.stream.chunks": 1,
                 "tts.stream.hold.duration": "<float>",
                 "tts.synthesis.duration": "<float>",
@@ -603,7 +606,7 @@ def test_concurrent_future(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.synthesis.duration": "<float>",
             },
             "events": [],
@@ -700,7 +703,7 @@ def test_fed_by_hand(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.stream.chunks": 3,
                 "tts.stream.continuous": True,
                 "tts.stream.underrun.duration": "<float>",
@@ -747,7 +750,7 @@ def test_reported_from_inside(spans: Spans) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.stream.chunks": 2,
                 "tts.stream.continuous": True,
                 "tts.stream.underrun.duration": "<float>",
@@ -794,7 +797,7 @@ def test_file_that_the_call_wrote(spans: Spans, tmp_path: Any) -> None:
                 "tts.memory.peak": "<int>",
                 "tts.memory.utilization": "<float>",
                 "tts.rtf": "<float>",
-                "tts.rtf.grade": "very_fast",
+                "tts.rtf.grade": "<str>",
                 "tts.synthesis.duration": "<float>",
             },
             "events": [],

@@ -32,7 +32,7 @@ class Consumed:
         self.arrivals: list[float] = []
         """Seconds since the call at which each chunk was there."""
         self.held = 0.0
-        begun = time.perf_counter()
+        self.begun = begun = time.perf_counter()
         stream = call()
         self.call = time.perf_counter() - begun
         """Seconds of the call itself."""
@@ -57,10 +57,6 @@ class Consumed:
     def pulled(self) -> float:
         """Seconds of the call and of all pulls."""
         return self.call + sum(self.pulls)
-
-
-def about(seconds: float) -> Any:
-    return pytest.approx(seconds, rel=0.01, abs=0.005)
 
 
 def length(span: ReadableSpan) -> float:
@@ -152,23 +148,25 @@ class pushed:
         return chunk
 
 
+@pytest.mark.keeps_time
 def test_push_producer_drained(spans: Spans) -> None:
     @traced_synthesis(sample_rate=RATE, producer="push")
     def speak(text: str) -> Iterator[np.ndarray]:
-        return pushed((0.05, 0.2), (0.1, 0.2), (0.1, 0.2))
+        return pushed((0.1, 0.2), (0.1, 0.2), (0.1, 0.2))
 
     seen = Consumed(lambda: speak("hello"))
     attributes = spans.attributes()
-    assert attributes["tts.synthesis.duration"] == between(0.25, seen.arrivals[-1])
-    assert attributes["gen_ai.response.time_to_first_chunk"] == between(0.05, seen.arrivals[0])
+    assert attributes.get("tts.synthesis.duration") == between(0.3, seen.arrivals[-1])
+    assert attributes.get("gen_ai.response.time_to_first_chunk") == between(0.1, seen.arrivals[0])
 
 
+@pytest.mark.keeps_time
 def test_push_producer_paced_is_unknown(spans: Spans) -> None:
     """With the hold taken off, a service played in real time would read far too fast; without, too slow."""
 
     @traced_synthesis(sample_rate=RATE, producer="push")
     def speak(text: str) -> Iterator[np.ndarray]:
-        return pushed((0.05, 0.1), (0.05, 0.1), (0.05, 0.1))
+        return pushed((0.1, 0.1), (0.05, 0.1), (0.05, 0.1))
 
     seen = Consumed(lambda: speak("hello"), lambda: time.sleep(0.1))
     attributes = spans.attributes()
@@ -176,8 +174,8 @@ def test_push_producer_paced_is_unknown(spans: Spans) -> None:
     assert "tts.rtf" not in attributes
     assert "tts.rtf.grade" not in attributes
     assert attributes["tts.audio.duration"] == pytest.approx(0.3)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == between(0.05, seen.first)
-    assert attributes["tts.stream.hold.duration"] == between(seen.held, seen.whole - 0.05)
+    assert attributes.get("gen_ai.response.time_to_first_chunk") == between(0.1, seen.first)
+    assert attributes["tts.stream.hold.duration"] == between(seen.held, seen.whole - 0.1)
 
 
 def test_push_producer_with_hold_before_the_first_chunk(spans: Spans) -> None:
@@ -194,6 +192,7 @@ def test_push_producer_with_hold_before_the_first_chunk(spans: Spans) -> None:
     assert "tts.synthesis.duration" not in attributes
 
 
+@pytest.mark.keeps_time
 @pytest.mark.parametrize(
     ("make", "known"),
     [
@@ -231,10 +230,11 @@ def test_undeclared_generator_around_a_remote_synthesis_is_push(spans: Spans) ->
     assert "tts.synthesis.duration" not in outer.attributes
 
 
+@pytest.mark.keeps_time
 def test_async_stream(spans: Spans) -> None:
     @traced_synthesis(sample_rate=RATE)
     async def speak(text: str) -> AsyncIterator[np.ndarray]:
-        for gap in (0.05, 0.1):
+        for gap in (0.1, 0.2):
             await asyncio.sleep(gap)
             yield tone(0.2)
 
@@ -248,8 +248,8 @@ def test_async_stream(spans: Spans) -> None:
 
     first, last = asyncio.run(consume(0.0))
     attributes = spans.attributes()
-    assert attributes["tts.synthesis.duration"] == between(0.15, last)
-    assert attributes["gen_ai.response.time_to_first_chunk"] == between(0.05, first)
+    assert attributes.get("tts.synthesis.duration") == between(0.3, last)
+    assert attributes.get("gen_ai.response.time_to_first_chunk") == between(0.1, first)
     spans.clear()
     asyncio.run(consume(0.1))
     assert "tts.rtf" not in spans.attributes()  # an async generator may have gone on meanwhile
@@ -311,26 +311,33 @@ def test_silent_stream_has_no_first_audio(spans: Spans) -> None:
 def test_underruns(spans: Spans) -> None:
     """0.2 s of audio, then 0.1 s each; the third chunk comes 0.35 s and the fourth 0.45 s after the one before."""
 
+    started: list[float] = []
+    made: list[float] = []
+
     @traced_synthesis(sample_rate=RATE, producer="pull")
     def speak(text: str) -> Iterator[np.ndarray]:
-        return schedule((0.02, 0.2), (0.05, 0.1), (0.35, 0.1), (0.45, 0.1), (0.05, 0.1))
+        started.append(time.perf_counter())
+        for chunk in schedule((0.02, 0.2), (0.05, 0.1), (0.35, 0.1), (0.45, 0.1), (0.05, 0.1)):
+            made.append(time.perf_counter())
+            yield chunk
 
-    arrivals = Consumed(lambda: speak("hello")).arrivals
-    plays_until = arrivals[0] + 0.3
-    first = arrivals[2] - plays_until
-    second = arrivals[3] - (arrivals[2] + 0.1)
+    consumed = Consumed(lambda: speak("hello"))
+    begun, seen = consumed.begun, [consumed.begun + arrival for arrival in consumed.arrivals]
+    # Each chunk arrives after it was made, and before it is seen. The first two are played for 0.3 s.
+    first = between(made[2] - seen[0] - 0.3, seen[2] - made[0] - 0.3)
+    second = between(made[3] - seen[2] - 0.1, seen[3] - made[2] - 0.1)
     attributes = spans.attributes()
     assert attributes["tts.stream.continuous"] is False
     assert attributes["tts.stream.underruns"] == 2
-    assert attributes["tts.stream.underrun.duration"] == about(first + second)
-    assert attributes["tts.stream.underrun.max"] == about(second)
+    assert attributes["tts.stream.underrun.duration"] == between(first.inner + second.inner, first.outer + second.outer)
+    assert attributes["tts.stream.underrun.max"] == second
     span = spans.one()
     marks = [event for event in span.events if event.name == "tts.underrun"]
     assert [(mark.timestamp - span.start_time) / 1e9 for mark in marks] == [
-        about(plays_until),
-        about(arrivals[2] + 0.1),
+        between(made[0] + 0.3 - started[0], seen[0] + 0.3 - begun),
+        between(made[2] + 0.1 - started[0], seen[2] + 0.1 - begun),
     ]
-    assert marks[1].attributes["tts.stream.underrun.duration"] == about(second)
+    assert [mark.attributes["tts.stream.underrun.duration"] for mark in marks] == [first, second]
 
 
 def test_a_late_consumer_is_no_underrun(spans: Spans) -> None:
