@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -239,6 +241,21 @@ def run_program(source: str, folder: Path, *command: str, check: bool = True, **
         if line.startswith("{") and line.endswith("}"):
             said.update(json.loads(line))
     return Ran(done.returncode, ended, said, done.stdout, done.stderr)
+
+
+def every_broken_collector(folder: Path, source: str) -> dict[tuple[str, str], Ran]:
+    """Run a program against each kind of broken collector, over both protocols, all at once."""
+
+    def run(case: tuple[str, str]) -> Ran:
+        broken, protocol = case
+        own = folder / f"{broken}-{protocol.replace('/', '-')}"
+        own.mkdir()
+        port = swallows if broken == "swallowing" else refuses
+        return run_program(source, own, WHERE=f"http://127.0.0.1:{port}", PROTOCOL=protocol)
+
+    cases = list(itertools.product(["refusing", "swallowing"], ["http/protobuf", "grpc"]))
+    with black_hole() as swallows, refusing() as refuses, ThreadPoolExecutor(len(cases)) as pool:
+        return dict(zip(cases, pool.map(run, cases), strict=True))
 
 
 def lines_of(path: Path) -> list[Plain]:

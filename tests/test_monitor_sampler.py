@@ -140,7 +140,7 @@ def test_what_was_given_back_before_a_window_is_not_in_it(how: str) -> None:
         outer = open_window()
         found = []
         for _ in range(100):
-            hold(50, 0.006)
+            hold(15, 0.006)
             found.append(figures(open_window())[1])
         give(found)
         """,

@@ -192,25 +192,46 @@ def test_push_producer_with_hold_before_the_first_chunk(spans: Spans) -> None:
     assert "tts.synthesis.duration" not in attributes
 
 
-@pytest.mark.keeps_time
+def test_undeclared_generator_that_computes_in_the_pulls_is_pull(spans: Spans) -> None:
+    shares: list[float] = []
+
+    def compute() -> Iterator[np.ndarray]:
+        cpu, wall = time.thread_time(), time.perf_counter()
+        work(0.03)
+        shares.append((time.thread_time() - cpu) / (time.perf_counter() - wall))
+        yield tone(0.2)
+        work(0.03)
+        yield tone(0.2)
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> Iterator[np.ndarray]:
+        return compute()
+
+    for _ in range(20):
+        spans.clear()
+        seen = Consumed(lambda: speak("hello"), lambda: time.sleep(0.1))
+        if shares[-1] > 0.35:
+            break
+    else:
+        pytest.skip("the machine was too busy to let anybody compute")
+    assert spans.attributes().get("tts.synthesis.duration") == between(0.06, seen.pulled)
+
+
 @pytest.mark.parametrize(
-    ("make", "known"),
+    "make",
     [
-        (lambda: schedule((0.03, 0.2), (0.03, 0.2)), True),  # computes in the pulls
-        (lambda: (chunk for chunk in pushed((0.03, 0.2), (0.03, 0.2))), False),  # waits for another thread's work
-        (lambda: pushed((0.03, 0.2), (0.03, 0.2)), False),  # no generator
+        lambda: (chunk for chunk in pushed((0.03, 0.2), (0.03, 0.2))),  # waits for another thread's work
+        lambda: pushed((0.03, 0.2), (0.03, 0.2)),  # no generator
     ],
-    ids=["generator", "generator-that-waits", "iterator"],
+    ids=["generator-that-waits", "iterator"],
 )
-def test_undeclared_producer(spans: Spans, make: Callable[[], Iterator[Any]], known: bool) -> None:
+def test_undeclared_producer_that_may_go_on_meanwhile_is_push(spans: Spans, make: Callable[[], Iterator[Any]]) -> None:
     @traced_synthesis(sample_rate=RATE)
     def speak(text: str) -> Iterator[np.ndarray]:
         return make()
 
-    seen = Consumed(lambda: speak("hello"), lambda: time.sleep(0.1))
-    assert ("tts.synthesis.duration" in spans.attributes()) is known
-    if known:
-        assert spans.attributes()["tts.synthesis.duration"] == between(0.06, seen.pulled)
+    Consumed(lambda: speak("hello"), lambda: time.sleep(0.1))
+    assert "tts.synthesis.duration" not in spans.attributes()
 
 
 def test_undeclared_generator_around_a_remote_synthesis_is_push(spans: Spans) -> None:

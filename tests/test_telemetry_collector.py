@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from collector import Collector, Ran, black_hole, lines_of, refusing, run_program, running_collector
+from collector import Collector, every_broken_collector, lines_of, refusing, run_program, running_collector
 
 from ttstrace import semconv
 from ttstrace.telemetry.delivery import Tally
@@ -119,21 +117,6 @@ def test_workers_of_a_pool_send_what_they_recorded(
     collector.wait(lambda it: len(it.spans) >= 9)
     assert ran.said["sent"] is True
     assert sorted(span["attributes"]["number"] for span in collector.spans) == list(range(-1, 8))
-
-
-def every_broken_collector(folder: Path, source: str) -> dict[tuple[str, str], Ran]:
-    """Run a program against each kind of broken collector, over both protocols, all at once."""
-
-    def run(case: tuple[str, str]) -> Ran:
-        broken, protocol = case
-        own = folder / f"{broken}-{protocol.replace('/', '-')}"
-        own.mkdir()
-        port = swallows if broken == "swallowing" else refuses
-        return run_program(source, own, WHERE=f"http://127.0.0.1:{port}", PROTOCOL=protocol)
-
-    cases = list(itertools.product(["refusing", "swallowing"], ["http/protobuf", "grpc"]))
-    with black_hole() as swallows, refusing() as refuses, ThreadPoolExecutor(len(cases)) as pool:
-        return dict(zip(cases, pool.map(run, cases), strict=True))
 
 
 @pytest.mark.keeps_time
