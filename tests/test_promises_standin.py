@@ -456,12 +456,12 @@ def test_a_card_that_fails_later(cuda: StandIn, spans: Spans, method: str, strea
     @traced_synthesis(sample_rate=RATE)
     def stream(text: str) -> Iterator[Any]:
         for _ in range(3):
-            cuda.launch(0.02)
+            cuda.launch(0.05)
             yield cuda.tensor(RATE)
 
     @traced_synthesis(sample_rate=RATE)
     def speak(text: str) -> Any:
-        cuda.launch(0.02)
+        cuda.launch(0.1)
         return cuda.tensor(RATE)
 
     for _ in range(2):
@@ -570,7 +570,7 @@ def test_a_span_processor_that_raises_costs_no_other_its_end(
 
     @traced_synthesis(sample_rate=RATE)
     def speak(text: str) -> Any:
-        cuda.launch(0.02)
+        cuda.launch(0.1)
         return cuda.tensor(1, RATE)
 
     for _ in range(3):
@@ -596,7 +596,7 @@ def test_what_interrupts_a_flush_costs_no_other_its_end(cuda: StandIn, spans: Sp
 
     @traced_synthesis(sample_rate=RATE)
     def speak(text: str) -> Any:
-        cuda.launch(0.02)
+        cuda.launch(0.1)
         return cuda.tensor(1, RATE)
 
     for _ in range(3):
