@@ -45,6 +45,7 @@ class Player:
         return self._answer
 
 
+@pytest.mark.keeps_time
 def test_a_callback_is_given_the_chunks(spans: Spans) -> None:
     @traced_synthesis(callback="on_audio", sample_rate=RATE, producer="pull")
     def speak(text: str, on_audio: Callable[[Any], Any], times: int = 3) -> str:
@@ -91,6 +92,7 @@ def test_a_callback_of_an_undeclared_producer(spans: Spans, seconds: float, know
     assert attributes["gen_ai.response.time_to_first_chunk"] == between(0.03, whole - 0.06 - 3 * seconds)
 
 
+@pytest.mark.keeps_time
 def test_a_callback_inside_the_pulls(spans: Spans) -> None:
     @traced_synthesis(callback="on_audio", sample_rate=RATE, producer="pull")
     def speak(text: str, on_audio: Callable[[Any], Any]) -> Iterator[int]:

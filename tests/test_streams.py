@@ -361,6 +361,7 @@ def test_underruns(spans: Spans) -> None:
     assert [mark.attributes["tts.stream.underrun.duration"] for mark in marks] == [first, second]
 
 
+@pytest.mark.keeps_time
 def test_a_late_consumer_is_no_underrun(spans: Spans) -> None:
     @traced_synthesis(sample_rate=RATE, producer="pull")
     def speak(text: str) -> Iterator[np.ndarray]:
