@@ -480,6 +480,7 @@ def _all(answer: bytes | Iterator[bytes]) -> bytes:
     return answer if isinstance(answer, bytes) else b"".join(answer)
 
 
+@pytest.mark.keeps_time
 def test_one_span_that_is_true(spans: Spans, door: Door, service: SpeechServer) -> None:
     asked = time.perf_counter()
     assert _all(door.speak(service.url)) == door.audio
@@ -503,6 +504,7 @@ def test_one_span_that_is_true(spans: Spans, door: Door, service: SpeechServer) 
     assert "tts.interrupted" not in attributes
     assert "tts.cold_start" not in attributes
     pieces = len(service.pieces)
+    assert "tts.synthesis.duration" in attributes
     assert pieces * DELAY <= attributes["tts.synthesis.duration"] <= took
     if door.streamed:
         assert DELAY <= attributes["gen_ai.response.time_to_first_chunk"] <= took
