@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import contextvars
+import io
+import operator
+import pickle
 import wave
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from opentelemetry.context import get_current
+from standin_cuda import StandIn, standin_cuda
 
 from ttstrace import stage, synthesis
+from ttstrace.monitor.gpu import window as gpu_window
 
 Decorate = Callable[[Any], Any]
 
@@ -34,6 +40,7 @@ class Backend:
         self.array = np.full(12_000, 0.1, dtype=np.float32)
         self.pieces = [b"\1\0" * 6_000, b"\2\0" * 6_000]
         self.error = BackendError("no")
+        self.cuda: StandIn | None = None
 
 
 class Body:
@@ -336,6 +343,240 @@ def pieces_of_text(backend: Backend, decorate: Decorate) -> list[Any]:
     return [speak(iter(["hel", "lo"])), *heard]
 
 
+def pickled_stream(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str) -> Iterator[bytes]:
+        backend.calls += 1
+        return iter(backend.pieces)
+
+    stream = speak("hello")
+    return [list(pickle.loads(pickle.dumps(stream))) == backend.pieces, *stream]
+
+
+def file_like(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str, fp: io.BytesIO) -> int:
+        backend.calls += 1
+        return fp.write(backend.whole) and 7
+
+    file = io.BytesIO(b"before")
+    file.seek(0, io.SEEK_END)
+    return [speak("hello", file), file.tell() == 6 + len(backend.whole), file.getvalue() == b"before" + backend.whole]
+
+
+def returned_path(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str) -> Path:
+        backend.calls += 1
+        backend.path.write_bytes(backend.whole)
+        return backend.path
+
+    return [speak("hello")]
+
+
+def callback(backend: Backend, decorate: Decorate) -> list[Any]:
+    heard: list[Any] = []
+
+    def listen(audio: bytes) -> str:
+        heard.append(audio)
+        return "go on"
+
+    @decorate
+    def speak(text: str, on_audio: Callable[[bytes], str]) -> list[str]:
+        backend.calls += 1
+        return [on_audio(piece) for piece in backend.pieces]
+
+    return [*speak("hello", listen), *heard]
+
+
+def async_callback(backend: Backend, decorate: Decorate) -> list[Any]:
+    heard: list[Any] = []
+
+    async def listen(audio: bytes) -> str:
+        heard.append(audio)
+        return "go on"
+
+    @decorate
+    async def speak(text: str, on_audio: Callable[[bytes], Awaitable[str]]) -> list[str]:
+        backend.calls += 1
+        return [await on_audio(piece) for piece in backend.pieces]
+
+    return [*run(speak("hello", listen)), *heard]
+
+
+def failing_callback(backend: Backend, decorate: Decorate) -> list[Any]:
+    def listen(audio: bytes) -> None:
+        raise backend.error
+
+    @decorate
+    def speak(text: str, on_audio: Callable[[bytes], None]) -> None:
+        backend.calls += 1
+        on_audio(backend.whole)
+
+    try:
+        return [speak("hello", listen)]
+    except BackendError as error:
+        return [error]
+
+
+OPTIONS_OF = {shape: {"callback": "on_audio"} for shape in (callback, async_callback, failing_callback)}
+"""What a shape declares beside what all do."""
+
+
+class Turn:
+    """Waits for its turn, which the program gives by hand."""
+
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+class SharedByTasks:
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._left = list(pieces)
+
+    def __aiter__(self) -> SharedByTasks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        piece = self._left.pop(0)
+        await Turn()
+        return piece
+
+
+def shared_by_tasks(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str) -> SharedByTasks:
+        backend.calls += 1
+        return SharedByTasks(backend.pieces)
+
+    stream = speak("hello")
+    seen: list[Any] = []
+    tasks = [(contextvars.copy_context(), stream.__anext__()) for _ in range(3)]
+    try:
+        for context, task in tasks[:2]:
+            context.run(task.send, None)  # both are inside
+        for context, task in tasks:
+            try:
+                context.run(task.send, None)
+            except StopIteration as answered:
+                seen.append(answered.value)
+            except StopAsyncIteration:
+                seen.append("end")
+    finally:
+        for context, task in tasks:
+            context.run(task.close)
+    return seen
+
+
+class Shared:
+    """While it is pulled, or read, somebody else comes and does the same."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._left = list(pieces)
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def __iter__(self) -> Shared:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._left:
+            raise StopIteration
+        piece = self._left.pop(0)
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return piece
+
+
+class SharedBody:
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._shared = Shared(pieces)
+
+    def read(self, size: int = -1) -> bytes:
+        return next(self._shared, b"")
+
+
+def shared_stream(backend: Backend, decorate: Decorate) -> list[Any]:
+    body, seen = Shared(backend.pieces), list[Any]()
+
+    @decorate
+    def speak(text: str) -> Shared:
+        backend.calls += 1
+        return body
+
+    stream = speak("hello")
+    body.meanwhile = lambda: seen.append(next(stream))
+    seen.extend(stream)
+    return seen
+
+
+def shared_body(backend: Backend, decorate: Decorate) -> list[Any]:
+    body, seen = SharedBody(backend.pieces), list[Any]()
+
+    @decorate
+    def speak(text: str) -> SharedBody:
+        backend.calls += 1
+        return body
+
+    stream = speak("hello")
+    body._shared.meanwhile = lambda: seen.append(stream.read(4096))
+    while piece := stream.read(4096):
+        seen.append(piece)
+    return seen
+
+
+HOOKS: dict[str, Callable[[Any], Any]] = {}
+"""What the stand-in's functions are broken with, by name."""
+
+
+@contextlib.contextmanager
+def card() -> Iterator[StandIn]:
+    """A card that the process uses, by the stand-in for torch.cuda, met for the first time."""
+    before = gpu_window._meter, gpu_window._before_cuda
+    gpu_window._meter, gpu_window._before_cuda = None, gpu_window.GpuWindow(None)
+    try:
+        with standin_cuda() as cuda:
+            cuda.allocate(1000)
+            for name, hook in HOOKS.items():
+                owner, _, function = f"module.cuda.{name}".rpartition(".")
+                broken = operator.attrgetter(owner)(cuda)
+                setattr(broken, function, hook(getattr(broken, function)))
+            yield cuda
+    finally:
+        gpu_window._meter, gpu_window._before_cuda = before
+
+
+def promised(backend: Backend, decorate: Decorate) -> list[Any]:
+    cuda: Any = backend.cuda
+    tensor = cuda.tensor(1, 12_000)
+
+    @decorate
+    def speak(text: str) -> Any:
+        backend.calls += 1
+        cuda.launch(0.0005)
+        return tensor
+
+    return [speak("hello") is tensor]
+
+
+def promised_stream(backend: Backend, decorate: Decorate) -> list[Any]:
+    cuda: Any = backend.cuda
+    tensors = [cuda.tensor(6_000), cuda.tensor(6_000)]
+
+    @decorate
+    def speak(text: str) -> Iterator[Any]:
+        backend.calls += 1
+        for tensor in tensors:
+            cuda.launch(0.0002)
+            yield tensor
+
+    return [each is tensor for each, tensor in zip(speak("hello"), tensors, strict=True)]
+
+
+ON_A_CARD = frozenset({promised, promised_stream})
+
+
 class _NoSynthesis(contextlib.nullcontext[None]):
     def chunk(self, audio: object) -> None: ...
     def set_attribute(self, name: str, value: object) -> None: ...
@@ -369,5 +610,6 @@ def run(coroutine: Any) -> Any:
 SHAPES: tuple[Callable[[Backend, Decorate], list[Any]], ...] = (
     value, array, generator, returned_iterator, broken_generator, closed_generator, async_generator, coroutine,
     awaitable, body, async_body, dropped_generator, staged, hostile, context_manager, future, output_file, exception,
-    nested, pieces_of_text, by_hand,
+    nested, pieces_of_text, by_hand, pickled_stream, file_like, returned_path, callback, async_callback,
+    failing_callback, shared_by_tasks, shared_stream, shared_body, promised, promised_stream,
 )  # fmt: skip

@@ -217,6 +217,7 @@ def _traced_call(target: Target) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True  # by Sentry and pytest: what is called with may be the text
         outer = context = None
+        synthesis: Any = None
         try:
             outer = _wanted(target, instance, args, kwargs)
             if outer is not None:
@@ -228,7 +229,7 @@ def _traced_call(target: Target) -> Callable[..., Any]:
                     if context is not None:
                         attach(context)
         except BaseException as fault:
-            if context is not None:
+            if synthesis is not None:
                 context = None
                 _give_up(synthesis, outer)  # type: ignore[arg-type]
             report(fault)

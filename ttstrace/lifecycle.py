@@ -28,7 +28,7 @@ from ttstrace import semconv
 from ttstrace.api import SYNTHESIS, add_event, attach, get_current
 from ttstrace.audio import AudioReader, OutputFile, ReturnedFile, Whole, whole_array
 from ttstrace.exceptions import record_exception, type_name
-from ttstrace.faults import Withheld, apart, report
+from ttstrace.faults import Withheld, apart, is_fault, report
 from ttstrace.metrics import Instruments, instruments
 from ttstrace.monitor import (
     Concurrency,
@@ -120,24 +120,28 @@ def drain(wait: float = 0.0) -> bool:
             apart(ending)
         except BaseException as error:
             report(error)
-    return not _unfinished or _end_finished(wait)
+    return not _unfinished or _end_finished(perf_counter() + wait)
 
 
 _POLL: Final = 0.001
 
 
-def _end_finished(wait: float) -> bool:
+def _end_finished(deadline: float, give_up: bool = False) -> bool:
     """End the syntheses whose results the cards are done with by now."""
-    deadline = perf_counter() + wait
     while True:
-        # One at a time, so that what interrupts this (Ctrl-C while a span is exported) costs none of the others.
         for _ in range(len(_unfinished)):
-            with _lock:
-                if not _unfinished:  # another thread was faster
-                    break
-                ending = _unfinished.pop(0)
-            if not ending.settle():
+            # One at a time, so that what interrupts this (Ctrl-C while a span is exported) costs none of the others.
+            ending: _Ending | None = None
+            try:
                 with _lock:
+                    if not _unfinished:  # another thread was faster
+                        break
+                    ending = _unfinished[0]
+                    del _unfinished[0]
+                if ending.is_due(give_up):
+                    ending.settle()
+            finally:
+                if ending is not None and not ending.settled:
                     _unfinished.append(ending)
         if not _unfinished or perf_counter() >= deadline:
             return not _unfinished
@@ -147,11 +151,7 @@ def _end_finished(wait: float) -> bool:
 def drain_for_good(wait: float = 1.0) -> None:
     """End everything: there is no later. See `drain`."""
     drain(wait)
-    with _lock:
-        waiting = _unfinished[:]
-        _unfinished.clear()
-    for ending in waiting:
-        ending.settle(give_up=True)
+    _end_finished(0.0, give_up=True)
 
 
 def back_to(outer: Context) -> None:
@@ -457,11 +457,11 @@ class Synthesis:
                 self._window = open_window()
                 if not operation.remote:
                     self._promises = _promises(marked=True)
+            self.start_time = perf_counter()
         except BaseException:
             self.start_time = perf_counter()
             self._end(self.start_time, interrupted=True, collected=True)
             raise
-        self.start_time = perf_counter()
         return self.context
 
     def _enter_among_others(self, parent: Synthesis | None) -> None:
@@ -551,8 +551,13 @@ class Synthesis:
     def leave(self, outer: Context) -> None:
         """Make `outer` current again where the backend was closed (`GeneratorExit`): by the garbage collector perhaps,
         in the midst of anything. A context that is not this synthesis's is not ours to change."""
-        if get_current().get(SYNTHESIS) is self:
-            attach(outer)
+        try:
+            if get_current().get(SYNTHESIS) is self:
+                attach(outer)
+        except BaseException as fault:
+            if not is_fault(fault):
+                raise
+            later(partial(report, fault))
 
     # --- the one end ---
 
@@ -611,22 +616,26 @@ class Synthesis:
         known: bool = True,
     ) -> None:
         feeding = self._feeding_lock
-        # What is being reported by another thread belongs to it; a thread that hangs there must not hang this one.
-        waited = feeding is not None and feeding.acquire(timeout=_FEEDING_MAX)
+        waited: list[bool] = []
+        ends = False
         try:
-            with _lock:
-                if self.ended or self.start_time is None:
-                    return
-                self.ended = True
-        finally:
-            if waited:
-                feeding.release()  # type: ignore[union-attr]
-        if self._generation != _generation:
-            self.drop()
-            return
-        context, measured = self.context, self._window is not None
-        self.context = self._parent = None  # a cycle through the context would wait for the garbage collector
-        try:
+            try:
+                if feeding is not None:
+                    # What is being reported by another thread belongs to it; a thread that hangs there must not hang
+                    # this one. Taken and noted in one call: an interruption in between would leave it taken for good.
+                    waited.extend(map(feeding.acquire, (True,), (_FEEDING_MAX,)))
+                with _lock:
+                    if self.ended or self.start_time is None:
+                        return
+                    self.ended = ends = True
+            finally:
+                if True in waited:
+                    feeding.release()  # type: ignore[union-attr]
+            if self._generation != _generation:
+                self.drop()
+                return
+            context, measured = self.context, self._window is not None
+            self.context = self._parent = None  # a cycle through the context would wait for the garbage collector
             usage, gpu, together = self._stop_meters(collected)
             if not measured:
                 self.let_go()
@@ -649,12 +658,16 @@ class Synthesis:
                 self.settle(end, error, audio.duration, context, known)
                 return
             ending = _Ending(self, end, error, audio, context, stretch, known)
-            if not ending.settle(give_up=collected):
+            if ending.is_due(give_up=collected):
+                ending.settle()
+            else:
                 for name in _OF_THE_CARD_MEANWHILE:
                     self._attributes.pop(name, None)
-                with _lock:
-                    _unfinished.append(ending)
+                _unfinished.append(ending)
         except BaseException as fault:  # a started span is always ended
+            if not ends:  # yet to be ended by whoever comes next
+                raise
+            self.context = self._parent = None
             self._stop_all_meters()
             try:
                 if self.span is not None and self.span.is_recording():
@@ -668,22 +681,25 @@ class Synthesis:
         know after a failure is let go of all the same."""
         usage, gpu, together = None, None, 0
         try:
-            # Each is forgotten before it is let go of, so that nothing is let go of twice.
-            window, self._window = self._window, None
+            # Each is forgotten once it is let go of: what raises before is let go of again, which is safe.
+            window = self._window
             if window is not None:
                 if collected:
                     discard_window(window)
                 else:
                     usage = close_window(window)
-            gpu_window, self._gpu = self._gpu, None
+                self._window = None
+            gpu_window = self._gpu
             if gpu_window is not None:
                 if collected:
                     discard_gpu_window(gpu_window)
                 else:
                     gpu = close_gpu_window(gpu_window)
-            presence, self._presence = self._presence, None
+                self._gpu = None
+            presence = self._presence
             if presence is not None:
                 together = _concurrency.leave(presence) if self._outermost else _concurrency.seen(presence)
+                self._presence = None
             active, self._active = self._active, None
             if active is not None:
                 self._instruments.active.add(-1, active)  # type: ignore[union-attr]
@@ -957,7 +973,7 @@ def _describe_gpu(attributes: Attributes, reading: GpuReading, result: object) -
 class _Ending:
     """A synthesis whose backend is done, and whose span ends as soon as the cards are done, too."""
 
-    __slots__ = ("_audio", "_context", "_end", "_error", "_known", "_stretch", "_synthesis")
+    __slots__ = ("_audio", "_context", "_end", "_error", "_known", "_stretch", "_synthesis", "settled")
 
     def __init__(
         self,
@@ -976,36 +992,45 @@ class _Ending:
         self._audio = audio
         self._context = context
         self._stretch = stretch
+        self.settled = False
 
-    def settle(self, give_up: bool = False) -> bool:
-        """End the span; False where a card is still at work, unless that is given up on."""
-        synthesis, end, known = self._synthesis, self._end, self._known
-        timeline = synthesis.timeline
+    def is_due(self, give_up: bool = False) -> bool:
+        """Whether no card is still at work, or that is given up on."""
+        timeline = self._synthesis.timeline
         try:
             if self._stretch is not None:
                 took = self._stretch.seconds()
                 if took is not None:
-                    end = max(end, synthesis.start_time + took)  # type: ignore[operator]
+                    self._end = max(self._end, self._synthesis.start_time + took)  # type: ignore[operator]
                 elif not give_up:
                     return False
                 else:
-                    known = False
+                    self._known = False
             if timeline is not None and timeline.promises is not None:
                 if timeline.is_finished():
-                    end = max(end, timeline.end)
+                    self._end = max(self._end, timeline.end)
                 elif not give_up:
                     return False
                 else:
                     timeline.give_up()
-        except Exception:  # a card failed: the program learns of it from torch
-            known = False
-            if timeline is not None:
-                timeline.give_up()
-        try:
-            synthesis.settle(end, self._error, self._audio.duration, self._context, known)
-        except Exception as fault:  # out of a span processor of the program's: others wait for their end
-            report(fault)
+        except BaseException as fault:
+            if not is_fault(fault):
+                raise
+            self._known = False  # a card failed: the program learns of it from torch
+            try:
+                if timeline is not None:
+                    timeline.give_up()
+            except BaseException as again:
+                report(again)
         return True
+
+    def settle(self) -> None:
+        """End the span."""
+        self.settled = True
+        try:
+            self._synthesis.settle(self._end, self._error, self._audio.duration, self._context, self._known)
+        except BaseException as fault:  # out of a span processor of the program's: others wait for their end
+            report(fault)
 
 
 def _promises(marked: bool) -> Promises | None:

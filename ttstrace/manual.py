@@ -142,38 +142,39 @@ class synthesis(Synthesis):
                 if self.start_time is None and not self.ended and not suppressed(context):
                     return self.begin(context)
         except BaseException as fault:
+            if self.start_time is not None:
+                self.give_up()
             report(fault)
         return None
 
     def __enter__(self) -> Self:
-        context = self._start()
-        if context is not None:
-            try:
+        try:
+            context = self._start()
+            if context is not None:
                 self._entered_from = get_current()
                 attach(context)
-            except BaseException as fault:
-                outer, self._entered_from = self._entered_from, None
-                try:
-                    if outer is not None:
-                        back_to(outer)
-                finally:
-                    self.give_up()
-                report(fault)
+        except BaseException as fault:
+            outer, self._entered_from = self._entered_from, None
+            try:
+                if outer is not None:
+                    back_to(outer)
+            finally:
+                self.give_up()
+            report(fault)
         return self
 
     def __exit__(
         self, cls: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         outer, self._entered_from = self._entered_from, None
-        closed = isinstance(error, GeneratorExit)
         # Where the generator around it was closed, the garbage collector may have done so in the midst of anything: the
         # context that is current then is not ours to change.
         try:
-            if outer is not None and (not closed or get_current() is self.context):
+            if outer is not None and (cls is not GeneratorExit or get_current() is self.context):
                 # By value: a token does not work where the block is left in another thread's or task's context.
                 back_to(outer)
         finally:
-            if closed:
+            if cls is GeneratorExit:
                 abandon(self, perf_counter())
             else:
                 self.end(error)

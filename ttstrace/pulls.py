@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from time import perf_counter, thread_time
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
 
@@ -32,11 +32,13 @@ class Guard:
         """What was awaited turned out to be a stream: that one's guard answers for the synthesis from then on."""
 
     def __del__(self) -> None:
+        if getattr(self, "passed_on", True):  # or it was interrupted before it was whole: whoever made it has ended it
+            return
         coroutine = self._coroutine
         if coroutine is not None and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             # Ours, which was to await it, was closed or warns that it was never awaited: once is enough.
             coroutine.close()
-        if not self.passed_on and not self.synthesis.ended:
+        if not self.synthesis.ended:
             abandon(self.synthesis, self.last_seen())
 
     def last_seen(self) -> float:
@@ -54,7 +56,6 @@ class Pulls(Guard):
     __slots__ = ("consumers", "context", "inside", "over", "parent", "shared", "timeline")
 
     def __init__(self, synthesis: Synthesis, parent: Context | None) -> None:
-        super().__init__(synthesis)
         self.parent = parent
         """The context to start in with the first pull; None where the call has started it already."""
         self.context: Context | None = None
@@ -71,7 +72,8 @@ class Pulls(Guard):
         if parent is None:
             self.context = synthesis.context
             self.timeline = timeline = synthesis.follow()
-            timeline.end = self.at
+            timeline.end = perf_counter()
+        super().__init__(synthesis)  # last: what is not whole is not answered for
 
     def last_seen(self) -> float:
         return self.at if self.timeline is None else self.timeline.end
@@ -141,8 +143,8 @@ class Pulls(Guard):
             self._part(outer, asked, chunk)
             return
         self.inside = False
-        arrived = perf_counter()
         try:
+            arrived = perf_counter()
             self.context = get_current()
             attach(outer)  # by value: a token does not work where the next pull comes from another thread or task
             timeline = self.timeline
@@ -154,29 +156,25 @@ class Pulls(Guard):
             back_to(outer)
             report(error)
 
-    def exhausted(self, outer: Context) -> None:
-        """The body has no more."""
-        if self.shared:
-            self._part(outer, None, None, StopIteration())
-            return
-        try:
-            self._leave(outer)
-            self.synthesis.finish()
-        except BaseException as error:
-            self._give_up(outer)
-            report(error)
-
-    def failed(self, outer: Context, error: BaseException) -> None:
-        """The body raised, or was cancelled."""
+    def over_with(self, outer: Context, error: BaseException) -> None:
+        """The body has no more, raised, or was cancelled. What this raises, the caller gives up for."""
         if self.shared:
             self._part(outer, None, None, error)
             return
-        try:
-            self._leave(outer)
+        timeline = self.timeline
+        timeline.end = perf_counter()  # type: ignore[union-attr]
+        if timeline.first_pull is None:  # type: ignore[union-attr]
+            timeline.first_pull = (0.0, 0.0)  # type: ignore[union-attr]
+        self.context = None
+        attach(outer)
+        if isinstance(error, _EXHAUSTED):
+            self.synthesis.finish()
+        else:
             self.synthesis.fail(error)
-        except BaseException as fault:
-            self._give_up(outer)
-            report(fault)
+
+    def _gave_up(self, outer: Context | None, fault: BaseException) -> None:
+        self._give_up(outer)
+        report(fault)
 
     def closed(self) -> None:
         """The consumer closed the body half way."""
@@ -189,13 +187,6 @@ class Pulls(Guard):
             except BaseException as fault:
                 self.synthesis.give_up()
                 report(fault)
-
-    def _leave(self, outer: Context) -> None:
-        self.timeline.end = perf_counter()  # type: ignore[union-attr]
-        if self.timeline.first_pull is None:  # type: ignore[union-attr]
-            self.timeline.first_pull = (0.0, 0.0)  # type: ignore[union-attr]
-        self.context = None
-        attach(outer)
 
     # The three ways in which a body is asked for more.
 
@@ -224,14 +215,17 @@ class Pulls(Guard):
         try:
             chunk = method(*args)
         except BaseException as error:
-            self._ended(outer, error)
+            try:
+                self.over_with(outer, error)
+            except BaseException as fault:
+                self._gave_up(outer, fault)
             raise
-        if self.shared:
-            self._part(outer, asked, chunk)
-            return chunk
-        self.inside = False
-        arrived = perf_counter()
         try:
+            if self.shared:
+                self._part(outer, asked, chunk)
+                return chunk
+            self.inside = False
+            arrived = perf_counter()
             self.context = get_current()
             attach(outer)
             timeline.end = arrived
@@ -247,43 +241,44 @@ class Pulls(Guard):
         if begun is None:
             return method(*args)
         asked, outer = begun
-        cpu = thread_time()
         try:
+            cpu = thread_time()
             chunk = method(*args)
         except BaseException as error:
-            self._ended(outer, error)
+            try:
+                self.over_with(outer, error)
+            except BaseException as fault:
+                self._gave_up(outer, fault)
             raise
-        self.answer(asked, outer, chunk, cpu)
+        try:
+            self.answer(asked, outer, chunk, cpu)
+        except BaseException:
+            back_to(outer)
+            raise
         return chunk
-
-    def _ended(self, outer: Context, error: BaseException) -> None:
-        if isinstance(error, StopIteration):
-            self.exhausted(outer)
-        else:
-            self.failed(outer, error)
 
     async def apull(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """One pull by an await: `__anext__`, `asend`, `athrow`."""
-        if self.inside:
-            begun = self._join()
-        else:
-            self.inside = True
-            begun = self.ask()
+        begun = self._enter()
         if begun is None:
             return await method(*args)
         asked, outer = begun
         try:
             chunk = await method(*args)
-        except StopAsyncIteration:
-            self.exhausted(outer)
-            raise
         except GeneratorExit:
             self._forsaken(outer)
             raise
         except BaseException as error:
-            self.failed(outer, error)
+            try:
+                self.over_with(outer, error)
+            except BaseException as fault:
+                self._gave_up(outer, fault)
             raise
-        self.answer(asked, outer, chunk, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
+        try:
+            self.answer(asked, outer, chunk, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
+        except BaseException:
+            back_to(outer)
+            raise
         return chunk
 
     # Several consumers at once: threads or tasks that share the body.
@@ -296,9 +291,16 @@ class Pulls(Guard):
         try:
             chunk = method(*args)
         except BaseException as error:
-            self._part(outer, asked, None, error)
+            try:
+                self._part(outer, asked, None, error)
+            except BaseException as fault:
+                self._gave_up(outer, fault)
             raise
-        self._part(outer, asked, chunk)
+        try:
+            self._part(outer, asked, chunk)
+        except BaseException:
+            back_to(outer)
+            raise
         return chunk
 
     def _join(self) -> tuple[float, Context] | None:
@@ -344,10 +346,10 @@ class Pulls(Guard):
                     return
                 if error is None:
                     self._take(asked, arrived, chunk)
-                elif isinstance(error, (StopIteration, StopAsyncIteration)):
+                elif isinstance(error, _EXHAUSTED):
                     self.over, error = True, None
-                elif _was_busy(error) or (isinstance(error, asyncio.CancelledError) and self.consumers):
-                    error = None  # the others go on
+                elif _was_busy(error) or (isinstance(error, asyncio.CancelledError) and (self.consumers or self.over)):
+                    error = None  # the others go on, or were given everything
                 over = self.over and not self.consumers
             if error is not None:
                 synthesis.fail(error)
@@ -365,45 +367,72 @@ class Pulls(Guard):
 
     def read(self, whole: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One pull by reading: an empty answer, or one that was to be everything, is the end."""
-        begun = self._join() if self.shared else self.ask()
+        begun = self._enter()
         if begun is None:
             return method(*args, **kwargs)
         asked, outer = begun
         try:
             answer = method(*args, **kwargs)
+            awaited = inspect.isawaitable(answer)
         except BaseException as error:
-            self.failed(outer, error)
-            raise
-        if inspect.isawaitable(answer):
             try:
-                self.context = get_current()
-                attach(outer)
-            except BaseException as error:
-                back_to(outer)
-                report(error)
+                self.over_with(outer, error)
+            except BaseException as fault:
+                self._gave_up(outer, fault)
+            raise
+        if awaited:
+            try:
+                self._step_out(outer)
+            except BaseException as fault:
+                self._gave_up(outer, fault)
             return self._aread(whole, answer)
-        self._read(asked, outer, whole, answer, args)
+        try:
+            self._read(asked, outer, whole, answer, args)
+        except BaseException:
+            back_to(outer)
+            raise
         return answer
 
+    def _enter(self) -> tuple[float, Context] | None:
+        """A consumer asks, alone or beside others; see `ask`."""
+        if self.inside:
+            return self._join()
+        self.inside = True
+        return self.ask()
+
+    def _step_out(self, outer: Context) -> None:
+        """The body gave what is to be awaited: until then nobody is inside."""
+        if self.shared:
+            attach(outer)
+            with self.synthesis._feeding():
+                self.consumers -= 1
+        else:
+            self.inside = False
+            self.context = get_current()
+            attach(outer)
+        self.timeline.end = perf_counter()  # type: ignore[union-attr]
+
     async def _aread(self, whole: bool, answer: Awaitable[Any]) -> Any:
-        outer = None
-        try:
-            outer = get_current()
-            asked = perf_counter()
-            attach(self.context)  # type: ignore[arg-type]
-        except BaseException as error:
-            self._give_up(outer)
-            report(error)
+        begun = self._enter()
+        if begun is None:
             return await answer
+        asked, outer = begun
         try:
             data = await answer
         except GeneratorExit:
             self._forsaken(outer)
             raise
         except BaseException as error:
-            self.failed(outer, error)
+            try:
+                self.over_with(outer, error)
+            except BaseException as fault:
+                self._gave_up(outer, fault)
             raise
-        self._read(asked, outer, whole, data, ())
+        try:
+            self._read(asked, outer, whole, data, ())
+        except BaseException:
+            back_to(outer)
+            raise
         return data
 
     def _read(self, asked: float, outer: Context, whole: bool, answer: Any, args: tuple[Any, ...]) -> None:
@@ -415,8 +444,10 @@ class Pulls(Guard):
             back_to(outer)
             report(error)
             data, ended = None, whole
-        self.answer(asked, outer, data, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
         if ended:
+            self.over = True
+        self.answer(asked, outer, data, 0.0 if self.timeline.first_pull is None else None)  # type: ignore[union-attr]
+        if ended and not self.shared:  # else with the last of those who share it
             try:
                 self.synthesis.finish()
             except BaseException as error:
@@ -424,13 +455,17 @@ class Pulls(Guard):
 
     def _forsaken(self, outer: Context) -> None:
         # Closed while it was suspended, perhaps by the garbage collector: nothing of OpenTelemetry may be called here.
-        self.synthesis.leave(outer)
-        self.timeline.end = perf_counter()  # type: ignore[union-attr]
-        if self.shared:
-            self.consumers -= 1
-            if self.consumers:
-                return  # the others go on
-        abandon(self.synthesis, self.last_seen())
+        try:
+            self.synthesis.leave(outer)
+        finally:
+            self.timeline.end = perf_counter()  # type: ignore[union-attr]
+            if self.shared:
+                self.consumers -= 1
+            if not (self.shared and self.consumers):  # else the others go on
+                abandon(self.synthesis, self.last_seen())
+
+
+_EXHAUSTED: Final = (StopIteration, StopAsyncIteration)
 
 
 def _was_busy(error: BaseException) -> bool:

@@ -32,29 +32,28 @@ class _Part:
 
     __slots__ = ("_entered_from", "_held", "_span", "_started", "entered", "synthesis")
 
-    def __init__(self, name: str, synthesis: Synthesis, context: Context) -> None:
+    def __init__(self, synthesis: Synthesis, context: Context) -> None:
         self.synthesis = synthesis
         self.entered = self._entered_from = context
         self._span: Span | None = None
+        self._held = 0.0
+        self._started = 0.0
+
+    def enter(self, name: str) -> None:
+        """Start the span. Where this raises, the part is to be given up."""
+        synthesis, context = self.synthesis, self._entered_from
         used_tracer = tracer()
         if synthesis.span is not None and used_tracer is not None:
             self._span = span = used_tracer.start_span(
                 name, context, record_exception=False, set_status_on_exception=False
             )
-            try:
-                self.entered = set_span_in_context(span, context)
-                attach(self.entered)
-            except BaseException:
-                try:
-                    back_to(context)
-                finally:
-                    apart(span.end)
-                raise
+            self.entered = set_span_in_context(span, context)
+            attach(self.entered)
         self._held = 0.0 if synthesis.timeline is None else synthesis.timeline.hold
         self._started = perf_counter()
 
     def leave(self, error: BaseException | None) -> float:
-        """End the span; the stage's seconds, hold taken off."""
+        """End the span; the stage's seconds, hold taken off. Where this raises, the part is to be given up."""
         elapsed = perf_counter() - self._started
         span = self._span
         if span is not None:
@@ -65,16 +64,34 @@ class _Part:
                     attach(self._entered_from)
                 later(span.end)
             else:
-                try:
-                    back_to(self._entered_from)
-                    if isinstance(error, Exception):
-                        span.set_attribute(semconv.ERROR_TYPE, type_name(error))
-                        span.set_status(Status(StatusCode.ERROR))
-                finally:
-                    apart(span.end)
+                back_to(self._entered_from)
+                if isinstance(error, Exception):
+                    span.set_attribute(semconv.ERROR_TYPE, type_name(error))
+                    span.set_status(Status(StatusCode.ERROR))
+                apart(span.end)
         if self.synthesis.timeline is not None:
             elapsed -= self.synthesis.timeline.hold - self._held
         return elapsed
+
+    def give_up(self) -> None:
+        """A fault of ours, or an interruption, while it was entered or left: the span ends all the same."""
+        span = self._span
+        try:
+            if get_current() is self.entered:
+                back_to(self._entered_from)
+        except BaseException as fault:
+            report(fault)
+        finally:
+            if span is not None:
+                _end(span)
+
+
+def _end(span: Span) -> None:
+    try:
+        if span.is_recording():
+            apart(span.end)
+    except BaseException as fault:
+        report(fault)
 
 
 class stage:
@@ -110,36 +127,37 @@ class stage:
             context = get_current()
             synthesis = running(context)
             if synthesis is not None:
-                part = _Part(self._name, synthesis, context)
+                part = _Part(synthesis, context)
+                part.enter(self._name)
                 context = part.entered
+            self._open.append((context, part))
         except BaseException as fault:
+            if part is not None:
+                part.give_up()
             report(fault)
-        self._open.append((context, part))
+            self._open.append((None, None))  # it will be left all the same
         return self
 
     def __exit__(
         self, cls: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        opened = self._open
+        entry = opened[-1]
         try:
-            part = self._left()
+            if len(opened) > 1:  # the one whose context is current, else the last
+                context = get_current()
+                entry = next((each for each in reversed(opened) if each[0] is context), entry)
+            opened.remove(entry)
+            part = entry[1]
             if part is not None:
                 elapsed = part.leave(error)
                 part.synthesis.add_stage(self._name, elapsed)
                 if not self._synthesis:
                     part.synthesis.mark_hold(elapsed)
         except BaseException as fault:
+            if entry[1] is not None:
+                entry[1].give_up()
             report(fault)
-
-    def _left(self) -> _Part | None:
-        """Which part it is that is left: the one whose context is current, else the last."""
-        opened = self._open
-        if len(opened) > 1:
-            context = get_current()
-            for entry in reversed(opened):
-                if entry[0] is context:
-                    opened.remove(entry)
-                    return entry[1]
-        return opened.pop()[1]
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

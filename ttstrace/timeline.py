@@ -194,11 +194,11 @@ class Timeline:
 
     def give_up(self) -> None:
         """Nobody will wait for the cards: when they were done is not known."""
-        for _, asked, arrived, seconds, _ in self._unfinished:
-            self.chunk(asked, arrived, seconds, self._reader)
         self.unknown = True
-        self._unfinished.clear()
         self.promises = None
+        unfinished, self._unfinished = self._unfinished, []
+        for _, asked, arrived, seconds, _ in unfinished:
+            self.chunk(asked, arrived, seconds, self._reader)
 
     def piece(self, asked: float, arrived: float) -> None:
         """One piece of the text arrived that was asked for at `asked`."""

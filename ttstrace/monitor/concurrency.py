@@ -40,18 +40,22 @@ class Concurrency:
         self._first = self._counts.position()
 
     def enter(self) -> int:
-        """One more is open. Returns the token to leave with."""
+        """One more is open. Returns the token to leave with; what raises (a signal's handler) has not entered."""
         # Taken first: whoever enters from here on is counted after it.
         token = self._counts.position()
         now_open = self._open
-        now_open.append(None)
-        count = len(now_open)
-        if count > 1 or self._watched:  # alone, it need not be told to anybody
-            self._note(count)
+        try:
+            now_open.append(None)
+            count = len(now_open)
+            if count > 1 or self._watched:  # alone, it need not be told to anybody
+                self._note(count)
+        except BaseException:
+            now_open.pop()
+            raise
         return token
 
     def leave(self, token: int) -> int:
-        """One fewer is open.
+        """One fewer is open; what raises (a signal's handler) has not left.
 
         Returns:
             The most that were open at once since the token's :meth:`enter`, itself included; 0, as
@@ -61,7 +65,11 @@ class Concurrency:
             return 0
         most = self.seen(token) or 1
         if self._open:
-            self._open.pop()
+            try:
+                self._open.pop()
+            except BaseException:
+                self._open.append(None)
+                raise
         return most
 
     def observe(self) -> int:

@@ -70,9 +70,14 @@ class Usage:
 class Window(Usage):
     """One open measurement. Opaque until closed; then its own :class:`Usage`."""
 
-    __slots__ = ("_children", "_cpu", "_mark", "_meter", "_position", "_resident", "_sampled", "_start", "_statm")
+    __slots__ = (
+        "_children", "_counted", "_cpu", "_mark", "_meter", "_position", "_resident", "_sampled", "_start", "_statm",
+    )  # fmt: skip
 
     _meter: Meter
+    # Whether the meter counts it as open. Set and cleared next to the count, with no call between, so that an
+    # interruption finds both or neither.
+    _counted: bool
     # Where the window begins among the folded marks; below 0 for one that does not count on resets.
     _position: int
     _mark: int | None
@@ -98,6 +103,8 @@ def open_window() -> Window:
     meter = _meter
     window = Window()
     window._meter = meter
+    window._counted = False
+    window._position = 0
     if meter.clear_refs < 0:
         return _open_without_reset(window, meter)
     try:
@@ -115,8 +122,6 @@ def open_window() -> Window:
                         mark = meter.above_floor(mark)
                     meter.folded = True
                     window._position = meter.marks.push(mark) + 1
-                else:
-                    window._position = 0
                 _write(meter.clear_refs, b"5")
                 usage = _rusage(_SELF)
                 mark = usage.ru_maxrss
@@ -126,18 +131,22 @@ def open_window() -> Window:
                 # Together they are exact: the kernel splits the scheduler's nanoseconds into the two.
                 window._cpu = usage.ru_utime + usage.ru_stime
                 meter.open += 1
+                window._counted = True
             finally:
                 meter.busy = False
-    except (OSError, ValueError):
+        window._start = _clock()
+    except BaseException as error:
+        if window._counted or not isinstance(error, (OSError, ValueError)):  # out of a signal's handler
+            discard_window(window)
+            raise
         # Somebody closed the descriptors: this window goes without, the next opens them again.
         meter.forget()
         return _open_unseen(window)
-    window._start = _clock()
     return window
 
 
 def close_window(window: Window) -> Usage:
-    """Close a window and say what was used in it.
+    """Close a window and say what was used in it. Where a signal's handler raises in here, it is yet to be discarded.
 
     In a forked child, a window of the parent's has a wall time and nothing else.
     """
@@ -147,25 +156,21 @@ def close_window(window: Window) -> Usage:
     position = window._position
     if position < 0 or meter is not _meter:
         return _close_without_reset(window, meter)
-    try:
-        usage = _rusage(_SELF)
-        cpu = usage.ru_utime + usage.ru_stime - window._cpu
-        # Read before the folded marks are: what is folded and reset in between is then among those.
-        mark = usage.ru_maxrss
-        if mark <= meter.threshold:
-            try:
-                mark = meter.above_floor(mark)
-            except (OSError, ValueError):
-                mark = -1
-    except BaseException:  # an interruption: nobody closes it again
-        discard_window(window)
-        raise
+    usage = _rusage(_SELF)
+    cpu = usage.ru_utime + usage.ru_stime - window._cpu
+    # Read before the folded marks are: what is folded and reset in between is then among those.
+    mark = usage.ru_maxrss
+    if mark <= meter.threshold:
+        try:
+            mark = meter.above_floor(mark)
+        except (OSError, ValueError):
+            mark = -1
     with meter.lock:
         if meter.folded and mark >= 0:
             folded = meter.marks.since(position)
             if folded > mark:
                 mark = folded
-        _let_go(meter)
+        _let_go(meter, window)
     usage = _rusage(_CHILDREN)
     window.cpu_time = cpu + (usage.ru_utime + usage.ru_stime - window._children)
     if mark < 0:
@@ -191,15 +196,15 @@ def close_window(window: Window) -> Usage:
 
 
 def discard_window(window: Window) -> None:
-    """Let go of a window whose figures nobody wants, in place of closing it."""
+    """Let go of a window whose figures nobody wants, in place of closing it. Of one that is closed nothing is left."""
     meter = window._meter
     if meter is not _meter:
         return
-    if window._position >= 0:
+    if window._counted:
         with meter.lock:
-            _let_go(meter)
-    elif window._sampled >= 0:
-        meter.sampler.leave(window._sampled)
+            _let_go(meter, window)
+    elif window._position < 0 <= window._sampled:
+        _leave_sampler(window, meter)
 
 
 def memory_method() -> str:
@@ -221,8 +226,11 @@ def memory_method_reason() -> str:
     return f"{_meter.reason}, and {refused}" if refused else _meter.reason
 
 
-def _let_go(meter: Meter) -> None:
+def _let_go(meter: Meter, window: Window) -> None:
     """One window fewer; the lock is held."""
+    if not window._counted:
+        return
+    window._counted = False
     if meter.busy:
         meter.deferred.append(None)
         return
@@ -230,8 +238,8 @@ def _let_go(meter: Meter) -> None:
         meter.busy = True
         meter.open -= 1
         while meter.deferred:
-            meter.deferred.pop()
             meter.open -= 1
+            meter.deferred.pop()
         if meter.folded and not meter.open:
             meter.marks.clear()
             meter.folded = False
@@ -252,15 +260,24 @@ def _open_without_reset(window: Window, meter: Meter) -> Window:
         meter.prepare()
         if meter.clear_refs >= 0:
             return open_window()
-    window._position = -1
-    window._mark = meter.mark()
-    if meter.method == "sampler":
-        window._sampled, window._resident = meter.sampler.enter()
-    else:
-        window._sampled, window._resident = -1, meter.resident()
-    if window._resident is None and meter.statm >= 0:
-        meter.forget()  # somebody closed the descriptors: the next window opens them again
-    return _start(window)
+    window._position = window._sampled = -1
+    try:
+        window._mark = meter.mark()
+        if meter.method == "sampler":
+            window._sampled, window._resident = meter.sampler.enter()
+        else:
+            window._resident = meter.resident()
+        if window._resident is None and meter.statm >= 0:
+            meter.forget()  # somebody closed the descriptors: the next window opens them again
+        return _start(window)
+    except BaseException:  # an interruption: nobody gets it
+        discard_window(window)
+        raise
+
+
+def _leave_sampler(window: Window, meter: Meter) -> int:
+    position, window._sampled = window._sampled, -1
+    return meter.sampler.leave(position)
 
 
 def _start(window: Window) -> Window:
@@ -282,7 +299,7 @@ def _close_without_reset(window: Window, meter: Meter) -> Usage:
         window.memory_growth = after - before
     peak = 0
     if window._sampled >= 0:
-        peak = max(meter.sampler.leave(window._sampled), before or 0, after or 0)
+        peak = max(_leave_sampler(window, meter), before or 0, after or 0)
         window.memory_method = "sampler"
     mark = meter.mark()
     if window._mark is not None and mark is not None and mark > window._mark:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttstrace.monitor.meter import RESET_VARIABLE
 from ttstrace.monitor.suffix import SuffixMaximum
+
+if TYPE_CHECKING:
+    from ttstrace.monitor.gpu.window import GpuWindow
 
 
 class Allocation(NamedTuple):
@@ -79,21 +82,28 @@ class Ledger:
             once, after it was read. None, instead, for a window that comes in the midst of another's opening.
         """
         devices = int(cuda.device_count())
-        with self._lock:
-            if self._busy:
-                return None
-            try:
-                self._busy = True
-                if self._resets is None:
-                    self._resets = os.environ.get(RESET_VARIABLE, "").strip() != "0"
-                alone = not self._open
-                while len(self._folds) < devices:
-                    self._folds.append(SuffixMaximum())
-                    self._ever.append(0)
-                marks = [self._mark(cuda, device, alone) for device in range(devices)]
-                self._open.append(None)
-            finally:
-                self._busy = False
+        counted = False
+        try:
+            with self._lock:
+                if self._busy:
+                    return None
+                try:
+                    self._busy = True
+                    if self._resets is None:
+                        self._resets = os.environ.get(RESET_VARIABLE, "").strip() != "0"
+                    alone = not self._open
+                    while len(self._folds) < devices:
+                        self._folds.append(SuffixMaximum())
+                        self._ever.append(0)
+                    marks = [self._mark(cuda, device, alone) for device in range(devices)]
+                    counted = True
+                    self._open.append(None)
+                finally:
+                    self._busy = False
+        except BaseException:  # an interruption: nobody gets the marks
+            if counted:
+                self._open.pop()
+            raise
         return marks
 
     def _mark(self, cuda: Any, device: int, alone: bool) -> Mark | None:
@@ -132,9 +142,11 @@ class Ledger:
             folded = self._folds[device].since(mark.position)
         return Held(seen.current, max(seen.peak, folded, mark.floor), mark.used or seen.reserved > 0 or folded > 0)
 
-    def discard(self) -> None:
-        """Let go of a window."""
-        self._open.pop()
+    def discard(self, window: GpuWindow) -> None:
+        """Let go of a window, once."""
+        if window.marks is not None:
+            window.marks = None  # next to the count, with no call between: an interruption finds both or neither
+            self._open.pop()
 
     def since_ever(self, cuda: Any) -> list[Held]:
         """What :meth:`held` says, of a window that began before CUDA was initialized and was never opened here."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ttstrace.monitor.gpu.allocator import Held, Ledger
 from ttstrace.monitor.gpu.nvml import Nvml, NvmlCard
 from ttstrace.monitor.gpu.reading import GpuReading
-from ttstrace.monitor.gpu.window import GpuWindow
+from ttstrace.monitor.gpu.window import GpuWindow, discard_gpu_window
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +56,13 @@ class GpuMeter:
                     energy = None if nvml is None else nvml.energy()
                     if energy is not None:
                         window.energies[device] = energy
+            window.start = time.time_ns()
         except Exception as error:  # the allocator's figures stand all the same
             _log.debug("no energy of the GPU: %s", type(error).__name__)
-        window.start = time.time_ns()
+            window.start = time.time_ns()
+        except BaseException:  # an interruption: nobody gets the window
+            discard_gpu_window(window)
+            raise
         return window
 
     def read(self, cuda: Any, window: GpuWindow, end: int) -> GpuReading:

@@ -125,9 +125,9 @@ def close_gpu_window(window: GpuWindow | None) -> GpuReading | None:
 
 
 def discard_gpu_window(window: GpuWindow | None) -> None:
-    """Let go of a window whose figures nobody wants, in place of closing it."""
+    """Let go of a window whose figures nobody wants, in place of closing it. Of one that is closed nothing is left."""
     if window is not None and window.marks is not None and (meter := window.meter) is not None and meter is _meter:
-        meter.ledger.discard()
+        meter.ledger.discard(window)
 
 
 def _begin_in_child() -> None:
