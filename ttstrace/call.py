@@ -19,7 +19,7 @@ from ttstrace import semconv
 from ttstrace.api import get_current
 from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_rate_of
 from ttstrace.callbacks import listen
-from ttstrace.faults import report
+from ttstrace.faults import is_fault, report
 from ttstrace.lifecycle import Operation, Synthesis, is_cold
 from ttstrace.streams import count_pieces
 from ttstrace.timeline import Producer
@@ -463,7 +463,9 @@ class CallSynthesis(Synthesis):
         for name, option in self._target._asked:
             try:
                 value = option(self.call)
-            except Exception:  # it may need the result: it is asked again when that is there
+            except BaseException as error:  # it may need the result: it is asked again when that is there
+                if not is_fault(error):
+                    raise
                 value = None
             if value is None:
                 still_open.append((name, option))
@@ -582,9 +584,10 @@ class CallbackSynthesis(CallSynthesis):
         native = sys.modules.get("_ctypes")
         if not callable(callback) or (native is not None and isinstance(callback, native.CFuncPtr)):
             return args, kwargs
-        self._heard = True
         heard = listen(self, callback, super().take_chunk)
-        return self._target.replaced(name, heard, self._instance, args, kwargs)  # type: ignore[arg-type]
+        heard_args, heard_kwargs = self._target.replaced(name, heard, self._instance, args, kwargs)  # type: ignore[arg-type]
+        self._heard = heard_args is not args or heard_kwargs is not kwargs  # else there is no way to give it
+        return heard_args, heard_kwargs
 
     def take_chunk(self, asked: float | None, arrived: float, chunk: object) -> None:
         """What comes another way while a callback is given the audio would count it twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -20,7 +21,22 @@ def is_fault(error: BaseException) -> bool:
     """Whether something failed. What else is raised interrupts the program (a signal, a cancellation, a time limit),
     and struck while ttstrace ran by chance."""
     # A panic of a library written in Rust: each of them has a class of its own, by this name, that is no Exception.
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+    failed = isinstance(error, Exception) or type(error).__name__ == "PanicException"
+    return failed and not _is_from_a_signal(error)
+
+
+def _is_from_a_signal(error: BaseException) -> bool:
+    """Whether it came through a signal's handler: Celery's and RQ's time limits are ordinary exceptions."""
+    ran = set()
+    traceback = error.__traceback__
+    while traceback is not None:
+        ran.add(traceback.tb_frame.f_code)
+        traceback = traceback.tb_next
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        if callable(handler) and getattr(handler, "__code__", getattr(type(handler).__call__, "__code__", None)) in ran:
+            return True
+    return False
 
 
 def report(error: BaseException) -> None:
