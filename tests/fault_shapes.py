@@ -470,6 +470,32 @@ def shared_by_tasks(backend: Backend, decorate: Decorate) -> list[Any]:
     return seen
 
 
+def forsaken_stream(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str) -> SharedByTasks:
+        backend.calls += 1
+        return SharedByTasks(backend.pieces)
+
+    stream = speak("hello")
+    context, task = contextvars.copy_context(), stream.__anext__()
+    context.run(task.send, None)
+    context.run(task.close)
+    return ["closed"]
+
+
+def forsaken_coroutine(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    async def speak(text: str) -> bytes:
+        backend.calls += 1
+        await Turn()
+        return backend.whole
+
+    context, task = contextvars.copy_context(), speak("hello")
+    context.run(task.send, None)
+    context.run(task.close)
+    return ["closed"]
+
+
 class Shared:
     """While it is pulled, or read, somebody else comes and does the same."""
 
@@ -611,5 +637,6 @@ SHAPES: tuple[Callable[[Backend, Decorate], list[Any]], ...] = (
     value, array, generator, returned_iterator, broken_generator, closed_generator, async_generator, coroutine,
     awaitable, body, async_body, dropped_generator, staged, hostile, context_manager, future, output_file, exception,
     nested, pieces_of_text, by_hand, pickled_stream, file_like, returned_path, callback, async_callback,
-    failing_callback, shared_by_tasks, shared_stream, shared_body, promised, promised_stream,
+    failing_callback, forsaken_stream, forsaken_coroutine, shared_by_tasks, shared_stream, shared_body,
+    promised, promised_stream,
 )  # fmt: skip
