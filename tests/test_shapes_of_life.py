@@ -1006,6 +1006,36 @@ def test_methods_of_every_kind(spans: Spans) -> None:
     assert {(span.attributes or {})["gen_ai.provider.name"] for span in spans.syntheses()} == {"Engine"}
 
 
+def test_a_decorated_class(spans: Spans) -> None:
+    """One decorator traces the class's method, one above makes it a singleton: the class is the voice all the same."""
+
+    def traced(cls: Any) -> Any:
+        cls.speak = traced_synthesis(sample_rate=RATE)(cls.speak)
+        return cls
+
+    def singleton(cls: Any) -> Any:
+        return functools.wraps(cls, updated=())(functools.lru_cache(lambda name: cls(name)))
+
+    @singleton
+    @traced
+    class Voice:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def speak(self, text: str) -> np.ndarray:
+            return tone(0.1 * len(text + self.name))
+
+    with pytest.raises(TypeError, match="Voice is a class: trace the method that synthesizes"):
+        traced_synthesis(Voice.__wrapped__)
+    assert Voice("ann") is Voice("ann")
+    assert len(Voice("ann").speak("hi")) == len(Voice("ann").speak("yo")) == RATE // 2
+    Voice("bob").speak("hi")
+    found = [span.attributes or {} for span in spans.syntheses()]
+    assert [each["gen_ai.provider.name"] for each in found] == ["Voice"] * 3
+    assert [each["tts.input.characters"] for each in found] == [2] * 3
+    assert [each["tts.cold_start"] for each in found] == [True, False, True]  # the object is what was loaded
+
+
 def test_a_method_that_calls_super(spans: Spans) -> None:
     LouderEngine().speak("hi")
     inner, outer = spans.syntheses()
