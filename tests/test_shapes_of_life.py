@@ -635,6 +635,32 @@ def test_a_task_that_is_cancelled_after_all_was_given(spans: Spans) -> None:
     assert "tts.interrupted" not in attributes
 
 
+def test_a_consumer_that_is_closed_leaves_the_others(spans: Spans) -> None:
+    """Closed from outside while it waits, as a collected task is: the stream is not over, and not cut off."""
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: str) -> SharedByTasks:
+        return SharedByTasks(0.0, 0.0, 0.0)
+
+    stream, got = speak("hello"), []
+    consumers = [(contextvars.copy_context(), stream.__anext__()) for _ in range(4)]
+    for context, pull in consumers[:2]:
+        context.run(pull.send, None)  # both wait inside
+    context, pull = consumers[1]
+    context.run(pull.close)
+    assert spans.all() == []  # nor is it as soon as what was left behind is ended
+    for context, pull in (consumers[0], *consumers[2:]):
+        with contextlib.suppress(StopAsyncIteration):
+            try:
+                context.run(pull.send, None)
+                context.run(pull.send, None)
+            except StopIteration as answered:
+                got.append(answered.value)
+    attributes = spans.attributes()
+    assert attributes["tts.stream.chunks"] == len(got) == 2
+    assert "tts.interrupted" not in attributes
+
+
 def test_a_shared_stream_ends_with_its_last_consumer(spans: Spans) -> None:
     @traced_synthesis(sample_rate=RATE, producer="pull")
     def speak(text: str) -> Shared:
