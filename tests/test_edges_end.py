@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -104,6 +105,35 @@ def test_a_closed_coroutine_leaves_the_current_span_alone(spans: Spans) -> None:
     coroutine.close()
     assert not _current().is_valid
     assert spans.one().attributes["tts.interrupted"] is True  # type: ignore[index]
+
+
+class _Forever:
+    def __await__(self) -> Generator[None, None, None]:
+        while True:
+            yield
+
+
+def test_what_is_awaited_and_collected_in_a_cycle_ends_after_its_start(spans: Spans, recorded: Metrics) -> None:
+    @traced_synthesis
+    async def speak(text: str, holder: list[Any]) -> None:
+        await _Forever()
+
+    for _ in range(10):
+        holder: list[Any] = []
+        holder.append(speak("hello", holder))
+        time.sleep(0.01)
+        contextvars.copy_context().run(holder[0].send, None)
+    del holder
+    gc.collect()
+    found = spans.syntheses()
+    assert len(found) == 10
+    for span in found:
+        assert span.end_time >= span.start_time  # type: ignore[operator]
+        attributes = span.attributes or {}
+        assert attributes["tts.interrupted"] is True
+        assert attributes.get("tts.synthesis.duration", 0.0) >= 0.0
+    points = recorded.points("gen_ai.client.operation.duration")
+    assert sum(point.count for point in points) == 10  # the SDK takes none below 0
 
 
 def test_a_future_that_is_dropped(spans: Spans) -> None:

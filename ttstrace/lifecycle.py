@@ -590,7 +590,9 @@ class Synthesis:
 
     def end_abandoned(self, at: float) -> None:
         """End as of then. By now the resource figures would be somebody else's: there are none."""
-        self._end(at, interrupted=True, collected=True)
+        # What was awaited is not seen between its start and its end: how long it was at work is then not known.
+        start: float = self.start_time  # type: ignore[assignment]
+        self._end(max(at, start), interrupted=True, collected=True, known=at >= start)
 
     def give_up(self) -> None:
         """End it now: something of ours failed, or was interrupted, while it ran."""
