@@ -58,7 +58,7 @@ def main() -> int:
             )
         ),
     )
-    parser.add_argument("--calls", type=_positive, default=1_000_000, metavar="N", help="how much of it (1,000,000)")
+    parser.add_argument("--calls", type=number, default=1_000_000, metavar="N", help="how much of it (1,000,000)")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this one; more than once for more")
     parser.add_argument("--seed", type=int, default=1, help="of everything that is random (1)")
     parser.add_argument("--tracemalloc", action="store_true", help="also tell which lines hold more than before")
@@ -110,7 +110,7 @@ def main() -> int:
         for bound in broken:
             print(f"BROKEN {bound}")
         if broken and not options.tracemalloc:
-            print("Where it is held: the same with `--calls 20_000 --tracemalloc`.")
+            print("If something is held: the same with `--calls 20_000 --tracemalloc` tells where.")
         if not broken:
             print(f"every bound holds: {sum(figures.calls for figures in found):,} calls")
     return 1 if broken else 0
@@ -130,11 +130,11 @@ def _row(found: Figures) -> str:
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+def number(text: str) -> int:
+    value = int(text)
+    if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
+    return value
 
 
 if __name__ == "__main__":

@@ -140,7 +140,8 @@ class Ledger(SpanProcessor):
         self._lock.release()
 
     def _take(self, span: ReadableSpan) -> None:
-        identity = span.get_span_context().span_id
+        context = span.get_span_context()
+        identity = 0 if context is None else context.span_id
         if identity in self._open:
             self._open.remove(identity)
         else:
@@ -203,14 +204,14 @@ def metric_doubts(reader: InMemoryMetricReader, innermost: int) -> list[str]:
         innermost: syntheses so far with none inside: those the metrics are recorded of.
     """
     data = reader.get_metrics_data()
-    points = {
+    points: dict[str, list[Any]] = {
         metric.name: list(metric.data.data_points)
         for resource in (data.resource_metrics if data is not None else ())
         for scope in resource.scope_metrics
         for metric in scope.metrics
     }
     wrong = []
-    recorded = sum(point.count for point in points.get(semconv.METRIC_OPERATION_DURATION, ()))  # type: ignore[union-attr]
+    recorded = sum(point.count for point in points.get(semconv.METRIC_OPERATION_DURATION, ()))
     if recorded != innermost:
         wrong.append(f"{semconv.METRIC_OPERATION_DURATION} has {recorded} records, not {innermost}")
     for name, found in points.items():
@@ -218,6 +219,6 @@ def metric_doubts(reader: InMemoryMetricReader, innermost: int) -> list[str]:
         if len(models) > 101:
             wrong.append(f"{name} tells {len(models)} models apart, more than 100 and _other")
     for point in points.get(semconv.METRIC_ACTIVE, ()):
-        if point.value:  # type: ignore[union-attr]
-            wrong.append(f"{semconv.METRIC_ACTIVE} is {point.value} at the end")  # type: ignore[union-attr]
+        if point.value:
+            wrong.append(f"{semconv.METRIC_ACTIVE} is {point.value} at the end")
     return wrong

@@ -177,7 +177,7 @@ class Soak:
         wrong, twice, complaints = ledger.wrong, ledger.twice, len(ledger.complaints)
         self._part = part
         if trace:
-            tracemalloc.start(8)
+            tracemalloc.start()
         self._run(run, warm, found)
         snapshot = _snapshot(self.reader) if trace else None
         found.spans = found.forks = self._highest = 0
@@ -190,7 +190,7 @@ class Soak:
             found.grew = [
                 str(line)
                 for line in _snapshot(self.reader).compare_to(snapshot, "lineno")[:12]
-                if line.size_diff > 0 and line.count_diff > found.calls // 100
+                if line.size_diff > 0 and line.count_diff > 10 + found.calls // 100
             ]
             tracemalloc.stop()
         found.wrong += ledger.wrong - wrong

@@ -497,13 +497,13 @@ async def _dropped(text: str) -> np.ndarray:
 
 @shape(Truth(characters=len(TEXT), interrupted=True, collected=True))
 def dropped(host: Host, number: int) -> None:
-    contextvars.copy_context().run(_dropped(TEXT).send, None)  # type: ignore[attr-defined]
+    contextvars.copy_context().run(_dropped(TEXT).send, None)
 
 
 @shape(None)
 def never_begun(host: Host, number: int) -> None:
     _generator(TEXT)
-    _awaited(TEXT).close()  # type: ignore[attr-defined]
+    _awaited(TEXT).close()
 
 
 # --- who calls whom ----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from soak_ledger import Attributes, Ledger, Sink
 from soak_measure import Figures, Soak
-from soak_parts import PARTS, open_at_once, shape_by_itself
+from soak_parts import PARTS, calls, open_at_once, shape_by_itself
 from soak_shapes import SHAPES, TRUTHS, Host
 
 from ttstrace import lifecycle, pulls, traced_synthesis
@@ -219,6 +219,13 @@ def test_what_is_wrong_with_one_shape(
     with monkeypatch.context() as patch:
         plant(patch)
         assert complaint in str(measured(soak, shape).broken)
+
+
+def test_a_forked_child_that_goes_wrong(soak: Soak, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soak_parts._child", lambda soak, kept: False)
+    found = soak.measure("calls", calls, 1, 250)
+    assert found.forks == 1
+    assert "a forked child ended with 1" in str(found.broken)
 
 
 def test_concurrency_that_is_not_the_most(soak: Soak, monkeypatch: pytest.MonkeyPatch) -> None:
