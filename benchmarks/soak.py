@@ -40,7 +40,8 @@ examples:
 
 bounds, each against the state after the part's own warm-up, with all garbage collected:
   spans      every call gave its spans, each ended once, with the figures that are known of it
-  resident   less than 5 MB more, by /proc/self/statm; `highest` is the worst moment on the way, and no bound
+  resident   less than 5 MB more, by /proc/self/statm; `highest` is the worst moment on the way, and no bound. What
+             the allocator keeps of a burst counts, too; `curve` of --json shows whether it goes on rising
   objects    less than 1 more per 100 calls, and 500 (shapes: 100), by sys.getallocatedblocks()
   fds        no descriptor more, by /proc/self/fd; no thread more, by /proc/self/task
 

@@ -91,6 +91,8 @@ class Figures:
     threads: int = 0
     highest: int = 0
     """Resident bytes above the warm-up's, at the worst moment that was looked at."""
+    curve: list[int] = field(default_factory=list)
+    """The same at each tenth of the way: a leak rises to the end, what the allocator keeps does not."""
     forks: int = 0
     seconds: float = 0.0
     broken: list[str] = field(default_factory=list)
@@ -131,6 +133,7 @@ class Soak:
         self._hosts: list[Host] = []
         self._part = ""
         self._highest = 0
+        self._curve: list[int] = []
         self._numbers = itertools.count()
         # Metrics tell 100 models apart, and the SDK keeps what it counts for each: that is no leak, and comes first.
         with Host(ledger, os.path.join(folder, "first.wav")) as host:
@@ -150,7 +153,10 @@ class Soak:
         return host
 
     def step(self, done: int, of: int) -> None:
-        self._highest = max(self._highest, resident())
+        now = resident()
+        self._highest = max(self._highest, now)
+        if done * 10 >= of * len(self._curve):
+            self._curve.append(now)
         self._tell(self._part, done, of)
 
     def measure(
@@ -181,6 +187,7 @@ class Soak:
         self._run(run, warm, found)
         snapshot = _snapshot(self.reader) if trace else None
         found.spans = found.forks = self._highest = 0
+        self._curve = []
         before = held(self.reader)
         began = time.monotonic()
         found.calls = self._run(run, full, found)
@@ -198,6 +205,7 @@ class Soak:
         found.resident, found.objects, found.descriptors, found.threads = (
             now - then for now, then in zip(after, before, strict=True)
         )
+        found.curve = [now - before.resident for now in self._curve]
         found.highest = max(self._highest, after.resident) - before.resident
         open_windows = window._meter.open
         innermost = sum(count for model, count in ledger.ended.items() if model not in _NOT_INNERMOST)

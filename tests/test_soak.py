@@ -111,7 +111,6 @@ def test_an_object_per_call(soak: Soak, at_each_end: Plant, shape: str) -> None:
     leaked: list[object] = []
     at_each_end(lambda: leaked.append(object()))
     found = measured(soak, shape)
-    assert found.objects >= 190
     assert f"{found.objects} more objects are held" in found.broken
 
 
