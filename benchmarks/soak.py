@@ -30,7 +30,7 @@ _EPILOG = """parts, with the calls of each for a million:
 
 examples:
   python benchmarks/soak.py
-      everything: a quarter of an hour
+      everything: ten minutes
   python benchmarks/soak.py --calls 20_000
       everything with fewer calls: less than a minute
   python benchmarks/soak.py --part shapes --calls 20_000 --tracemalloc

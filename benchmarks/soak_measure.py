@@ -58,7 +58,7 @@ def held(reader: InMemoryMetricReader, threads: int | None = None) -> Held:
     """
     lifecycle.drain()
     reader.get_metrics_data()
-    streams._classes.clear()  # a cache of up to 1024 classes
+    streams._classes.clear()  # a cache of up to 128 classes
     gc.collect()
     lifecycle.drain()
     gc.collect()

@@ -356,7 +356,7 @@ def test_classes_made_anew_do_not_pile_up(spans: Spans) -> None:
 
     for _ in range(1100):
         list(speak("hello"))
-    assert len(streams._classes) <= 1024
+    assert len(streams._classes) <= 128
 
 
 class Speaker:

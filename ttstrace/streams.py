@@ -339,7 +339,7 @@ _SPECIAL: Final[dict[str, Callable[..., Any]]] = {
 _SPECIAL_OF_TEXT: Final = _SPECIAL | {name: _forward(name) for name in ("__await__", "__exit__", "__aexit__")}
 
 _classes: dict[tuple[type, type], type[Proxy]] = {}
-_CLASSES_MAX: Final = 1024  # classes made anew for each call must not pile up here
+_CLASSES_MAX: Final = 128  # classes made anew for each call must not pile up here
 
 
 def _proxy(body: Any, pulls: Pulls | Pieces) -> Any:
