@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any
 
+import grpc
 import rotel
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -71,6 +72,11 @@ class Collector:
         self.agent.kill()
         self.agent.wait(10)
 
+    def take_metrics(self, request: ExportMetricsServiceRequest) -> None:
+        for resource in request.resource_metrics:
+            for scope in resource.scope_metrics:
+                self.metrics.update({metric.name: metric for metric in scope.metrics})
+
     def wait(self, condition: Callable[[Collector], object], seconds: float = 10) -> None:
         end = time.monotonic() + seconds
         while not condition(self):
@@ -115,9 +121,7 @@ def running_collector() -> Iterator[Collector]:
                 if self.path == "/v1/traces":
                     collector.spans += spans_of(ExportTraceServiceRequest.FromString(body))
                 elif self.path == "/v1/metrics":
-                    for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                        for scope in resource.scope_metrics:
-                            collector.metrics.update({metric.name: metric for metric in scope.metrics})
+                    collector.take_metrics(ExportMetricsServiceRequest.FromString(body))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -161,6 +165,61 @@ def black_hole() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         yield int(listener.getsockname()[1])
+
+
+@contextmanager
+def standin_collector(before_answer: Callable[[str], None]) -> Iterator[Collector]:
+    """A stand-in over HTTP and gRPC that is as slow as the test says: it calls ``before_answer`` with ``traces`` or
+    ``metrics`` before it answers that the request has arrived.
+    """
+    collector = Collector("", "")
+
+    def take(signal: str, body: bytes) -> None:
+        before_answer(signal)
+        if signal == "traces":
+            collector.spans += spans_of(ExportTraceServiceRequest.FromString(body))
+        else:
+            collector.take_metrics(ExportMetricsServiceRequest.FromString(body))
+
+    class Http(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            take(self.path.rpartition("/")[2], self.rfile.read(int(self.headers["Content-Length"])))
+            try:
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            except OSError:  # whoever asked has gone
+                pass
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    class Rpc(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> Any:
+            signal = "traces" if "TraceService" in details.method else "metrics"
+
+            def export(body: bytes, _: grpc.ServicerContext) -> bytes:
+                take(signal, body)
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(export)
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Http)
+    http.daemon_threads = True
+    http.block_on_close = False
+    threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
+    rpc = grpc.server(ThreadPoolExecutor(32), handlers=(Rpc(),))
+    collector.grpc = f"127.0.0.1:{rpc.add_insecure_port('127.0.0.1:0')}"
+    collector.http = f"http://127.0.0.1:{http.server_address[1]}"
+    rpc.start()
+    try:
+        yield collector
+    finally:
+        rpc.stop(None)
+        http.shutdown()
+        http.server_close()
 
 
 PRELUDE = """
@@ -216,19 +275,24 @@ class Ran:
     err: str
 
 
-def run_program(source: str, folder: Path, *command: str, check: bool = True, **variables: str) -> Ran:
-    """Run a program that begins with PRELUDE in ``folder``, with no ``OTEL_*`` variable but those given."""
+def clean_environment(**variables: str) -> dict[str, str]:
+    """This process's environment without what says something about telemetry, and with these variables."""
     clean = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("OTEL_", "TTSTRACE_")) and name not in ("NO_COLOR", "PYTHONPATH")
     }
+    return {**clean, **variables}
+
+
+def run_program(source: str, folder: Path, *command: str, check: bool = True, **variables: str) -> Ran:
+    """Run a program that begins with PRELUDE in ``folder``, with no ``OTEL_*`` variable but those given."""
     program = folder / "program.py"
     program.write_text(PRELUDE + textwrap.dedent(source))
     done = subprocess.run(
         [*(command or (sys.executable,)), str(program)],
         cwd=folder,
-        env={**clean, **variables},
+        env=clean_environment(**variables),
         capture_output=True,
         text=True,
         timeout=60,

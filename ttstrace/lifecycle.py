@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import gc
 import os
 import queue
 import sys
@@ -62,9 +63,10 @@ _SUPPRESS: Final = (_SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
 
 
 def running(context: Context) -> Synthesis | None:
-    """The synthesis that is running in this context."""
+    """The synthesis that is running in this context. One that runs in the parent of this forked process does not: a
+    worker of a pool keeps the context that it was forked in, and would never have spans of its own."""
     found = context.get(SYNTHESIS)
-    return found if isinstance(found, Synthesis) and not found.ended else None
+    return found if isinstance(found, Synthesis) and not found.ended and found._generation == _generation else None
 
 
 def suppressed(context: Context) -> bool:
@@ -152,6 +154,15 @@ def drain_for_good(wait: float = 1.0) -> None:
     """End everything: there is no later. See `drain`."""
     drain(wait)
     _end_finished(0.0, give_up=True)
+
+
+def drain_at_exit() -> None:
+    """End everything, what is still open included: the process ends. See `drain`."""
+    # Looked for at this one time, so that no call pays for being listed.
+    for each in gc.get_objects() if _exit_hook else ():
+        if issubclass(type(each), Synthesis) and not getattr(each, "ended", True):
+            abandon(each, each.last_seen())
+    drain_for_good()
 
 
 def back_to(outer: Context) -> None:
@@ -593,6 +604,11 @@ class Synthesis:
         # What was awaited is not seen between its start and its end: how long it was at work is then not known.
         start: float = self.start_time  # type: ignore[assignment]
         self._end(max(at, start), interrupted=True, collected=True, known=at >= start)
+
+    def last_seen(self) -> float:
+        """When it last did something: a stream with its last pull or chunk; what runs does so now."""
+        timeline = self.timeline
+        return perf_counter() if timeline is None else max(timeline.end, timeline.arrival or 0.0)
 
     def give_up(self) -> None:
         """End it now: something of ours failed, or was interrupted, while it ran."""
@@ -1048,8 +1064,8 @@ def _promises(marked: bool) -> Promises | None:
 
 
 def _register_exit_hook() -> None:
-    """End at exit what was abandoned. Registered with the first measured call, which is after the providers' own
-    hooks, so that it runs before them."""
+    """End at exit what was abandoned or is still open. Registered with the first measured call, which is after the
+    providers' own hooks, so that it runs before them."""
     global _exit_hook
     _exit_hook = True
-    atexit.register(drain_for_good)
+    atexit.register(drain_at_exit)

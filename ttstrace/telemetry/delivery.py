@@ -186,6 +186,12 @@ class Output(ABC):
         """Why something was lost last, or does not get through at this moment; None where nothing was lost."""
         return None
 
+    def begin_anew(self) -> None:
+        """In a forked child: what the parent has not sent yet, and what it sends through, stays the parent's."""
+        self.tally.reset()
+        if self.outages is not None:
+            self.outages.reset()
+
 
 class SpanOutput(Output):
     """An exporter of spans and the processor that feeds it: a batch, or the file's, which writes at once."""
@@ -193,6 +199,7 @@ class SpanOutput(Output):
     def __init__(self, exporter: SpanExporter, identity: tuple[str, str]) -> None:
         super().__init__(("traces", *identity))
         self.processor: SpanProcessor
+        self._exporter = exporter
         if isinstance(exporter, SpanFileExporter):
             _count_lines(exporter, self.tally)
             self.processor = SpanFileProcessor(exporter)
@@ -216,6 +223,10 @@ class SpanOutput(Output):
 
     def trouble(self) -> Trouble | None:
         return None if self._sending is None else self._sending.answers.trouble or self._sending.trouble
+
+    def begin_anew(self) -> None:
+        super().begin_anew()
+        _connect_anew(self._exporter)
 
 
 class MetricOutput(Output):
@@ -249,6 +260,12 @@ class MetricOutput(Output):
     def trouble(self) -> Trouble | None:
         return None if self._sending is None else self._sending.answers.trouble or self._sending.trouble
 
+    def begin_anew(self) -> None:
+        super().begin_anew()
+        # The parent's thread holds it while it waits for an answer; unlike that of spans, the SDK leaves it so.
+        self._reader._export_lock = threading.Lock()
+        _connect_anew(self._reader._exporter)
+
 
 class ConsoleOutput(Output):
     """The terminal: whether a person saw a line is nobody's to say, so it counts nothing."""
@@ -263,6 +280,20 @@ class ConsoleOutput(Output):
     def close(self, timeout: float) -> bool:
         self.processor.shutdown()
         return True
+
+
+def _connect_anew(exporter: object) -> None:
+    """Leave the open HTTP connections of a parent process alone.
+
+    A forked child inherits them: where both send through one, the collector understands neither, and spans of both
+    are lost. gRPC sees to that itself.
+    """
+    transport = getattr(getattr(exporter, "_client", None), "_transport", None)
+    session = getattr(transport, "_session", None)
+    for adapter in getattr(session, "adapters", {}).values():
+        # As unpickling does: new pools of connections. To close the old ones would take locks that a thread of the
+        # parent's may hold.
+        adapter.__setstate__(adapter.__getstate__())
 
 
 # The exporters stay the objects that the SDK made, so that whoever looks for one finds it: only the one

@@ -6,12 +6,13 @@ import atexit
 import multiprocessing
 import multiprocessing.util
 import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from ttstrace.lifecycle import drain, drain_for_good
+from ttstrace.lifecycle import drain, drain_at_exit, drain_for_good
 from ttstrace.telemetry.delivery import EXIT_SECONDS, Output
 from ttstrace.telemetry.troubles import Signal, Trouble
 
@@ -107,16 +108,20 @@ class Telemetry:
             timeout: the longest to wait, in seconds.
 
         Returns:
-            True if everything recorded since ``configure()`` was sent. A second call returns the same.
+            True if everything recorded since ``configure()`` was sent. A second call returns the same. False
+            where another thread is still at it when the time is over.
         """
-        with self._lock:
+        end = time.monotonic() + timeout
+        if not self._lock.acquire(timeout=max(0.0, timeout)):
+            return False
+        try:
             if self._sent is None:
-                end = time.monotonic() + timeout
+                left_over = max(0.0, end - time.monotonic())
                 # One each: spans and metrics that go to the same collector share it.
                 outages = {id(each): each for output in self._outputs if (each := output.outages)}.values()
                 for each in outages:
                     each.begin_end()
-                drain_for_good(min(1.0, timeout / 2))  # what is given up on is still to be sent
+                drain_for_good(min(1.0, left_over / 2))  # what is given up on is still to be sent
                 sent = True
                 for left, output in zip(range(len(self._outputs), 0, -1), self._outputs, strict=True):
                     # A share each, so that one collector that does not answer leaves time for the next.
@@ -126,6 +131,8 @@ class Telemetry:
                 self._sent = sent
                 _open.discard(self)
             return self._sent
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Telemetry:
         return self
@@ -153,9 +160,7 @@ class Telemetry:
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
         for output in self._outputs:
-            output.tally.reset()
-            if output.outages is not None:
-                output.outages.reset()
+            output.begin_anew()
 
 
 _open: set[Telemetry] = set()
@@ -182,6 +187,7 @@ def end_with_process() -> None:
     if multiprocessing.parent_process() is not None:
         _finalize_with_worker()
     multiprocessing.util.register_after_fork(_worker, _Worker.started)
+    _finalize_with_worker_of_celery()
 
 
 class _Worker:
@@ -199,9 +205,17 @@ def _finalize_with_worker() -> None:
     multiprocessing.util.Finalize(None, _at_exit, exitpriority=0)
 
 
-def _at_exit() -> None:
+def _finalize_with_worker_of_celery() -> None:
+    # Those of Celery end by os._exit() and run nothing but the receivers of this signal; it keeps each once.
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        signals.worker_process_shutdown.connect(_at_exit)
+
+
+def _at_exit(**_: object) -> None:
     # The interpreter's own end takes its time, too.
     end = time.monotonic() + 0.9 * EXIT_SECONDS
+    drain_at_exit()
     handles = sorted(_open, key=lambda handle: handle.endpoint is not None)
     for left, handle in zip(range(len(handles), 0, -1), handles, strict=True):
         handle.shutdown(max(0.0, end - time.monotonic()) / left)
@@ -224,6 +238,7 @@ def _close(output: Output, timeout: float) -> bool:
 def _after_fork_in_child() -> None:
     for handle in tuple(_open):
         handle._after_fork()
+    _finalize_with_worker_of_celery()
 
 
 if hasattr(os, "register_at_fork"):
