@@ -72,6 +72,9 @@ class Collector:
         self.agent.kill()
         self.agent.wait(10)
 
+    def address(self, protocol: str) -> str:
+        return self.grpc if protocol == "grpc" else self.http
+
     def take_metrics(self, request: ExportMetricsServiceRequest) -> None:
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
@@ -170,7 +173,7 @@ def black_hole() -> Iterator[int]:
 @contextmanager
 def standin_collector(before_answer: Callable[[str], None]) -> Iterator[Collector]:
     """A stand-in over HTTP and gRPC that is as slow as the test says: it calls ``before_answer`` with ``traces`` or
-    ``metrics`` before it answers that the request has arrived.
+    ``metrics`` before it answers that the request has arrived, or, where that raises, that it is not available.
     """
     collector = Collector("", "")
 
@@ -185,9 +188,13 @@ def standin_collector(before_answer: Callable[[str], None]) -> Iterator[Collecto
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            take(self.path.rpartition("/")[2], self.rfile.read(int(self.headers["Content-Length"])))
+            code, body = 200, self.rfile.read(int(self.headers["Content-Length"]))
             try:
-                self.send_response(200)
+                take(self.path.rpartition("/")[2], body)
+            except ConnectionError:
+                code = 503
+            try:
+                self.send_response(code)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
             except OSError:  # whoever asked has gone
@@ -200,8 +207,11 @@ def standin_collector(before_answer: Callable[[str], None]) -> Iterator[Collecto
         def service(self, details: grpc.HandlerCallDetails) -> Any:
             signal = "traces" if "TraceService" in details.method else "metrics"
 
-            def export(body: bytes, _: grpc.ServicerContext) -> bytes:
-                take(signal, body)
+            def export(body: bytes, context: grpc.ServicerContext) -> bytes:
+                try:
+                    take(signal, body)
+                except ConnectionError:
+                    context.set_code(grpc.StatusCode.UNAVAILABLE)
                 return b""
 
             return grpc.unary_unary_rpc_method_handler(export)
@@ -220,6 +230,37 @@ def standin_collector(before_answer: Callable[[str], None]) -> Iterator[Collecto
         rpc.stop(None)
         http.shutdown()
         http.server_close()
+
+
+@contextmanager
+def trickle() -> Iterator[int]:
+    """A port that answers every connection with an HTTP header that takes minutes to arrive."""
+    gone = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            try:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nSlow: ")
+                while not gone.wait(0.2):
+                    connection.sendall(b"x")
+            except OSError:  # whoever asked has gone
+                pass
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+
+        def accept() -> None:
+            while not gone.is_set():
+                connection, _ = listener.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            gone.set()
+            socket.create_connection(listener.getsockname()).close()  # wakes it
 
 
 PRELUDE = """
@@ -295,7 +336,7 @@ def run_program(source: str, folder: Path, *command: str, check: bool = True, **
         env=clean_environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     ended = time.time()
     if check:

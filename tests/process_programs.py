@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from collector import Plain
+from collector import Collector, Plain, Ran, run_program
 
 RATE = 8000
 
@@ -64,3 +64,19 @@ def told(spans: Sequence[Plain]) -> list[int]:
             assert attributes["tts.audio.duration"] == number / RATE
         numbers.append(number)
     return sorted(numbers)
+
+
+def run(source: str, folder: Path, check: bool = True, **variables: str) -> Ran:
+    """Run a program beside a voice that keeps a ledger, as a service that is named as its folder."""
+    write_voice(folder)
+    return run_program(source, folder, check=check, OTEL_SERVICE_NAME=folder.name, **variables)
+
+
+def sent(collector: Collector, folder: Path, at_least: int) -> list[Plain]:
+    """The spans that the programs of a folder have sent to the collector, once so many are there."""
+
+    def found() -> list[Plain]:
+        return [span for span in list(collector.spans) if span["resource"]["service.name"] == folder.name]
+
+    collector.wait(lambda _: len(found()) >= at_least, 20)
+    return found()

@@ -1,4 +1,4 @@
-"""Forks, pools and ends of real processes: no span twice, and none lost but what ``docs/processes.md`` says."""
+"""Forks and pools of real processes: no span twice, and none lost but what ``docs/processes.md`` says."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import os
 import textwrap
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from collector import Collector, Plain, Ran, lines_of, run_program, running_collector, standin_collector
-from process_programs import noted, told, write_voice
+from collector import Collector, lines_of, running_collector, standin_collector
+from process_programs import noted, run, sent, told
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -22,26 +20,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def collector() -> Iterator[Collector]:
     with running_collector() as running:
         yield running
-
-
-def run(source: str, folder: Path, check: bool = True, **variables: str) -> Ran:
-    """Run a program beside a voice that keeps a ledger, as a service that is named as its folder."""
-    write_voice(folder)
-    return run_program(source, folder, check=check, OTEL_SERVICE_NAME=folder.name, **variables)
-
-
-def sent(collector: Collector, folder: Path, at_least: int) -> list[Plain]:
-    """The spans that the programs of a folder have sent to the collector, once so many are there."""
-
-    def found() -> list[Plain]:
-        return [span for span in list(collector.spans) if span["resource"]["service.name"] == folder.name]
-
-    collector.wait(lambda _: len(found()) >= at_least, 20)
-    return found()
-
-
-def where(collector: Collector, protocol: str) -> str:
-    return collector.grpc if protocol == "grpc" else collector.http
 
 
 # --- forks -------------------------------------------------------------------------------------------------------
@@ -73,7 +51,7 @@ def test_forks_send_at_the_same_time_as_their_parent(collector: Collector, tmp_p
         say(sent=sent, codes=codes, shut=handle.shutdown())
         """,
         tmp_path,
-        WHERE=where(collector, protocol),
+        WHERE=collector.address(protocol),
     )
     assert ran.err == ""
     assert ran.said == {"sent": [True] * 6, "codes": [0] * 4, "shut": True}
@@ -114,7 +92,7 @@ def test_a_fork_in_the_midst_of_an_export(tmp_path: Path, protocol: str) -> None
             """,
             tmp_path,
             check=False,
-            WHERE=where(collector, protocol),
+            WHERE=collector.address(protocol),
         )
         if protocol == "grpc":
             # gRPC says itself that it cannot be relied upon in this child; the child knows, and does not hang.
@@ -261,7 +239,7 @@ def test_pools(collector: Collector, tmp_path: Path, how: str, protocol: str) ->
         """,
         tmp_path,
         HOW=how,
-        WHERE=where(collector, protocol),
+        WHERE=collector.address(protocol),
     )
     terminated = set(range(300, 310))
     expected = [1, 2, *range(100, 120), *range(200, 206), *sorted(terminated)]
@@ -269,137 +247,3 @@ def test_pools(collector: Collector, tmp_path: Path, how: str, protocol: str) ->
     assert told(lines_of(tmp_path / "x.jsonl")) == expected
     arrived = told(sent(collector, tmp_path, len(expected) - len(terminated)))
     assert set(expected) - terminated <= set(arrived) <= set(expected)
-
-
-# --- ends --------------------------------------------------------------------------------------------------------
-
-HANGING = """
-import signal, threading
-from pathlib import Path
-from voice import *
-
-@ttstrace.traced_synthesis(model="voice", sample_rate=8000, format="pcm_s16le")
-def hang(text):
-    note("hangs", len(text))
-    while True:
-        time.sleep(0.01)
-
-def wait_until_it_hangs():
-    while "hangs" not in Path("ledger").read_text():
-        time.sleep(0.01)
-
-def interrupt(number):
-    # Once the main thread hangs in a synthesis, send this process a signal.
-    threading.Thread(target=lambda: (wait_until_it_hangs(), os.kill(os.getpid(), number)), daemon=True).start()
-
-configure(endpoint=os.environ["WHERE"], file="x.jsonl")
-record()
-for number in (1, 2, 3):
-    speak(number)
-"""
-
-
-@dataclass(frozen=True)
-class End:
-    """How a program ends, and what is known of it then."""
-
-    last: str
-    """What it does last; where that leaves a synthesis open, it is one of nine characters."""
-    code: int = 0
-    interrupted: bool = False
-    """That synthesis has a span, and it says that it was interrupted."""
-    error: str | None = None
-    """That synthesis has a span, and it says this error."""
-    orderly: bool = True
-    """Python gets to say goodbye: a collector has everything."""
-    tracebacks: int = 0
-
-
-ENDS = {
-    "the last line": End(""),
-    "sys.exit": End("sys.exit(3)", 3),
-    "sys.exit in a synthesis": End("with ttstrace.synthesis('.' * 9): sys.exit(4)", 4, error="SystemExit"),
-    "an exception": End("raise LookupError", 1, tracebacks=1),
-    "an exception in a synthesis": End(
-        "with ttstrace.synthesis('.' * 9): raise LookupError", 1, error="LookupError", tracebacks=1
-    ),
-    "an exception in an exit hook": End("import atexit; atexit.register(lambda: 1 / 0)", tracebacks=1),
-    "a synthesis in an exit hook": End("import atexit; atexit.register(synthesize, '.' * 9)", error=""),
-    "a stream held": End("held = stream('.' * 9); next(held)", interrupted=True),
-    "a stream dropped": End("next(stream('.' * 9))", interrupted=True),
-    "a synthesis by hand": End("held = ttstrace.synthesis('.' * 9).start()", interrupted=True),
-    "a synthesis in a daemon thread": End(
-        "threading.Thread(target=hang, args=('.' * 9,), daemon=True).start(); wait_until_it_hangs()",
-        interrupted=True,
-    ),
-    "a task cancelled": End(
-        """
-        import asyncio
-
-        async def main():
-            async def body():
-                async with ttstrace.synthesis("." * 9):
-                    await asyncio.sleep(60)
-            task = asyncio.create_task(body())
-            await asyncio.sleep(0)
-
-        asyncio.run(main())
-        """,
-        interrupted=True,
-    ),
-    "os._exit": End("os._exit(5)", 5, orderly=False),
-    "os._exit in a synthesis": End("with ttstrace.synthesis('.' * 9): os._exit(6)", 6, orderly=False),
-    "SIGTERM": End("os.kill(os.getpid(), 15); time.sleep(60)", -15, orderly=False),
-    "SIGTERM in a synthesis": End("interrupt(15); hang('.' * 9)", -15, orderly=False),
-    "SIGTERM taken": End(
-        "signal.signal(15, lambda *_: sys.exit(7)); interrupt(15); hang('.' * 9)", 7, error="SystemExit"
-    ),
-    "SIGINT": End("os.kill(os.getpid(), 2); time.sleep(60)", -2, tracebacks=1),
-    "SIGINT in a synthesis": End("interrupt(2); hang('.' * 9)", -2, error="KeyboardInterrupt", tracebacks=1),
-    "SIGKILL in a synthesis": End("interrupt(9); hang('.' * 9)", -9, orderly=False),
-}
-
-
-@pytest.fixture(scope="module")
-def ended(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Ran]]:
-    """Each program's folder, and how it ended; several run at once."""
-    folders = {name: tmp_path_factory.mktemp("end") for name in ENDS}
-
-    def end(name: str) -> Ran:
-        source = HANGING + textwrap.dedent(ENDS[name].last)
-        return run(source, folders[name], check=False, WHERE=collector.http)
-
-    with ThreadPoolExecutor(4) as pool:
-        return {name: (folders[name], ran) for name, ran in zip(ENDS, pool.map(end, ENDS), strict=True)}
-
-
-@pytest.mark.parametrize("name", ENDS)
-def test_ends(collector: Collector, ended: dict[str, tuple[Path, Ran]], name: str) -> None:
-    end, (folder, ran) = ENDS[name], ended[name]
-    assert ran.code == end.code, ran.err
-    assert ran.err.count("Traceback") == end.tracebacks, ran.err
-    if not end.tracebacks:
-        assert ran.err == ""
-    told_of_open = [9] if end.interrupted or end.error is not None else []
-    spans = lines_of(folder / "x.jsonl")
-    assert told(spans) == [*noted(folder), *told_of_open] == [1, 2, 3, *told_of_open]
-    for span in spans:
-        if span["attributes"]["tts.input.characters"] == 9:
-            assert span["attributes"].get("error.type", "") == (end.error or "")
-            assert ("tts.interrupted" in span["attributes"]) is end.interrupted
-    if end.orderly:
-        arrived = sent(collector, folder, len(spans))
-        assert sorted(span["span"] for span in arrived) == sorted(span["span"] for span in spans)
-        assert (folder / "x.metrics.jsonl").read_text().count("tts.client.rtf") >= 1
-    else:
-        assert set(told(sent(collector, folder, 0))) <= {1, 2, 3}
-
-
-def test_hooks_that_run_after_ours_are_heard_by_nobody(tmp_path: Path) -> None:
-    """Exit hooks run last in, first out: those of before ``configure()`` find everything shut down."""
-    ran = run(
-        "import atexit; from voice import *; atexit.register(speak, 9); configure(file='x.jsonl'); speak(1)", tmp_path
-    )
-    assert ran.err == ""
-    assert noted(tmp_path) == [1, 9]
-    assert told(lines_of(tmp_path / "x.jsonl")) == [1]
