@@ -13,6 +13,7 @@ RATE = 8000
 VOICE = f"""
 import os
 import sys
+import time
 from pathlib import Path
 
 import ttstrace
@@ -30,6 +31,12 @@ def synthesize(text):
 def stream(text):
     for _ in text:
         yield bytes(2)
+
+@ttstrace.traced_synthesis(model="voice", sample_rate={RATE}, format="pcm_s16le")
+def hang(text):
+    note("hangs", len(text))
+    while True:
+        time.sleep(0.01)
 
 def speak(number):
     # As many characters as the number, and as many samples: a span tells which call it is of.

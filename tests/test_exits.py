@@ -30,12 +30,6 @@ import signal, threading
 from pathlib import Path
 from voice import *
 
-@ttstrace.traced_synthesis(model="voice", sample_rate=8000, format="pcm_s16le")
-def hang(text):
-    note("hangs", len(text))
-    while True:
-        time.sleep(0.01)
-
 def wait_until_it_hangs():
     while "hangs" not in Path("ledger").read_text():
         time.sleep(0.01)
