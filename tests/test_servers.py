@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from collector import Collector, clean_environment, free_port, lines_of, running_collector
 from process_programs import noted, sent, told, write_voice
@@ -89,8 +90,7 @@ class Server:
         return len(answered) == 2 and not gone & (answered | self.workers())
 
     def workers(self) -> set[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return {int(pid) for pid in children.read_text().split()}
+        return {child.pid for child in psutil.Process(self.process.pid).children()}
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
