@@ -17,6 +17,8 @@ import pytest
 from collector import Collector, clean_environment, lines_of, running_collector
 from process_programs import noted, sent, told, write_voice
 
+from ttstrace.monitor import memory_method
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="its prefork pool forks")
 pytest.importorskip("celery")
 
@@ -187,7 +189,8 @@ def test_processes_that_grew_were_killed_or_stopped(collector: Collector, tmp_pa
         worker.send("need", "burst", 300, 301)
         worker.wait_until_finished(300)
         worker.do(range(21, 41))
-        assert worker.process_of(300) in worker.pool()
+        if memory_method() == "clear_refs":
+            assert worker.process_of(300) in worker.pool()
 
         worker.send("hang", 500, soft_time_limit=1)
         worker.wait_until_finished(500)

@@ -105,6 +105,60 @@ def test_a_fork_in_the_midst_of_an_export(tmp_path: Path, protocol: str) -> None
         assert told(lines_of(tmp_path / "x.jsonl")) == [1, 2]
 
 
+def test_a_fork_while_another_thread_holds_every_lock_of_the_sdk_s_metrics(tmp_path: Path) -> None:
+    """A thread that records or collects holds some for microseconds: once in some hundred forks of a busy server."""
+    ran = run(
+        """
+        import gc, threading
+        from voice import *
+        handle = configure(file="x.jsonl")
+        by_hand = ttstrace.synthesis(text="...", sample_rate=8000, format="pcm_s16le").start()
+        by_hand.chunk(bytes(2))
+        speak(1)
+        handle.force_flush()
+        locks = [by_hand._feeding_lock]
+        # What the SDK makes anew by itself is the locks of the provider and of its meters.
+        for each in gc.get_objects():
+            if str(type(each).__module__).startswith("opentelemetry.sdk.metrics"):
+                held = (value for value in gc.get_referents(each) if hasattr(value, "acquire"))
+                locks += list({id(lock): lock for lock in held}.values())
+        ready, done = threading.Event(), threading.Event()
+
+        def hold():
+            held = [lock for lock in locks if lock.acquire(blocking=False)]
+            say(held=len(held))
+            ready.set()
+            done.wait()
+            for lock in held:
+                lock.release()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert ready.wait(60)
+        if (child := os.fork()) == 0:
+            by_hand.chunk(bytes(2))
+            speak(2)
+            os._exit(not handle.shutdown())
+        end = time.monotonic() + 20
+        while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < end:
+            time.sleep(0.01)
+        if not ended[0]:
+            os.kill(child, 9)
+            ended = os.waitpid(child, 0)
+        done.set()
+        thread.join()
+        by_hand.chunk(bytes(4))
+        by_hand.end()
+        note("done", 3)
+        say(code=os.waitstatus_to_exitcode(ended[1]))
+        """,
+        tmp_path,
+    )
+    assert ran.said["held"] > 10
+    assert ran.said["code"] == 0
+    assert told(lines_of(tmp_path / "x.jsonl")) == noted(tmp_path) == [1, 2, 3]
+
+
 def test_forks_with_syntheses_open(collector: Collector, tmp_path: Path) -> None:
     ran = run(
         """

@@ -191,6 +191,51 @@ def test_gunicorn(collector: Collector, tmp_path: Path, how: str) -> None:
     assert safe <= set(told(sent(collector, tmp_path, len(safe)))) <= set(by)
 
 
+ENGINE = """
+import numpy as np
+
+def synthesize(text):
+    return np.zeros(len(text), np.float32), 8000
+"""
+UNTOUCHED = """
+import os
+
+import engine
+from voice import note
+
+def application(environ, start_response):
+    _, what, *numbers = environ["PATH_INFO"].split("/")
+    if what == "speak":
+        engine.synthesize("." * int(numbers[0]))
+        note("done", int(numbers[0]))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+"""
+INSTRUMENTED = ("-c", "from opentelemetry.instrumentation.auto_instrumentation import run; run()", sys.executable)
+
+
+def test_gunicorn_without_code(tmp_path: Path) -> None:
+    write_voice(tmp_path)
+    (tmp_path / "engine.py").write_text(ENGINE)
+    (tmp_path / "app.py").write_text(UNTOUCHED)
+    variables = {
+        "OTEL_TRACES_EXPORTER": "ttstrace_file",
+        "OTEL_METRICS_EXPORTER": "ttstrace_file",
+        "OTEL_LOGS_EXPORTER": "none",
+        "TTSTRACE_FILE": "x.jsonl",
+        "TTSTRACE_TARGETS": "engine:synthesize",
+    }
+    with serving(tmp_path, *INSTRUMENTED, *GUNICORN, "--preload", **variables) as server:
+        wait_for(lambda: server.answer_all_but(set()), "both workers")
+        by = server.ask_for(range(1, 21))
+        killed = by[20]
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: server.answer_all_but({killed}), "a new worker")
+        server.ask_for(range(21, 41))
+        assert server.stop() == 0
+    assert told(lines_of(tmp_path / "x.jsonl")) == noted(tmp_path) == [*range(1, 41)]
+
+
 ASGI = """
 import asyncio
 import os
@@ -232,10 +277,16 @@ def test_uvicorn(collector: Collector, tmp_path: Path, shut_down: bool) -> None:
     with serving(tmp_path, *UVICORN, WHERE=collector.http, SHUT_DOWN="1" if shut_down else "") as server:
         by = server.ask_for(range(1, 21))
 
-        killed = by[20]
+        if shut_down:
+            before = set(by.values())
+            server.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: not before & server.workers() and server.answers(), "new workers")
+            by |= server.ask_for(range(21, 41))
+
+        killed = by[20 if not shut_down else 40]
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: killed not in server.workers() and server.answers(), "the worker to be gone")
-        by |= server.ask_for(range(21, 41))
+        by |= server.ask_for(range(41, 61))
 
         with ThreadPoolExecutor(1) as pool:  # in flight when it is stopped
             last = pool.submit(server.ask, "/slow/200")

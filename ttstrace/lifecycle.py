@@ -30,7 +30,7 @@ from ttstrace.api import SYNTHESIS, add_event, attach, get_current
 from ttstrace.audio import AudioReader, OutputFile, ReturnedFile, Whole, whole_array
 from ttstrace.exceptions import record_exception, type_name
 from ttstrace.faults import Withheld, apart, is_fault, report
-from ttstrace.metrics import Instruments, instruments
+from ttstrace.metrics import Instruments, free_locks, instruments
 from ttstrace.monitor import (
     Concurrency,
     GpuWindow,
@@ -92,6 +92,10 @@ def _after_fork_in_child() -> None:
     _abandoned = queue.SimpleQueue()
     _unfinished = []
     _generation += 1
+    try:
+        free_locks()
+    except Exception as fault:
+        report(fault)
 
 
 if hasattr(os, "register_at_fork"):
@@ -420,7 +424,8 @@ class Synthesis:
         """What is held while something is reported: callbacks and receivers do so from threads of their own."""
         with _lock:
             lock = self._feeding_lock
-            if lock is None:
+            # A thread of the parent's may hold what came through a fork.
+            if lock is None or (self.start_time is not None and self._generation != _generation):
                 lock = self._feeding_lock = threading.RLock()
             return lock
 

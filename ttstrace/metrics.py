@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import metrics
@@ -106,3 +108,24 @@ def instruments() -> Instruments | None:
         return None
     _current = current = Instruments(provider)
     return current
+
+
+_LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
+
+
+def free_locks() -> None:
+    """In a forked child: let go of the SDK's locks that threads of the parent held, and that nobody would release here.
+
+    The SDK does so for some of them only; one `record()` in ten thousand would otherwise wait forever.
+    """
+    todo: list[object] = [] if _current is None else [_current.provider]
+    seen: set[int] = set()
+    while todo:
+        each = todo.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, _LOCKS):
+            each._at_fork_reinit()  # type: ignore[union-attr]  # threading's own, which it does this with itself
+        elif isinstance(each, (dict, list, tuple)) or type(each).__module__.startswith("opentelemetry.sdk.metrics"):
+            todo += gc.get_referents(each)
