@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from collector import Collector, clean_environment, lines_of, running_collector
 from process_programs import noted, sent, told, write_voice
 
+from ttstrace import semconv
 from ttstrace.monitor import memory_method
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="its prefork pool forks")
@@ -221,3 +223,13 @@ def test_configured_in_each_process(collector: Collector, tmp_path: Path) -> Non
         assert worker.process.wait(60) == 0
     assert told(lines_of(tmp_path / "x.jsonl")) == noted(tmp_path) == [*range(1, 11)]
     assert told(sent(collector, tmp_path, 10)) == noted(tmp_path)
+    # The last that each process said of its counter; none of them counts what another did.
+    characters: dict[str, int] = {}
+    for line in (tmp_path / "x.metrics.jsonl").read_text().splitlines():
+        (resource,) = json.loads(line)["resourceMetrics"]
+        (process,) = (each for each in resource["resource"]["attributes"] if each["key"] == "service.instance.id")
+        for metric in resource["scopeMetrics"][0]["metrics"]:
+            if metric["name"] == semconv.METRIC_INPUT_CHARACTERS:
+                points = metric["sum"]["dataPoints"]
+                characters[process["value"]["stringValue"]] = sum(int(point["asInt"]) for point in points)
+    assert sum(characters.values()) == sum(noted(tmp_path))
