@@ -116,9 +116,10 @@ _LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
 def free_locks() -> None:
     """In a forked child: let go of the SDK's locks that threads of the parent held, and that nobody would release here.
 
-    The SDK does so for some of them only; one `record()` in ten thousand would otherwise wait forever.
+    The SDK does so for some of them only. A thread that records holds others for microseconds, one that exports does so
+    for as long as the collector takes: to record, or to export, would wait forever here.
     """
-    todo: list[object] = [] if _current is None else [_current.provider]
+    todo: list[object] = [getattr(_internal, "_METER_PROVIDER", None)]
     seen: set[int] = set()
     while todo:
         each = todo.pop()

@@ -262,8 +262,6 @@ class MetricOutput(Output):
 
     def begin_anew(self) -> None:
         super().begin_anew()
-        # The parent's thread holds it while it waits for an answer; unlike that of spans, the SDK leaves it so.
-        self._reader._export_lock = threading.Lock()
         _connect_anew(self._reader._exporter)
 
 
