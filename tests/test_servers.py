@@ -23,7 +23,6 @@ from process_programs import noted, sent, told, write_voice
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="these servers fork")
 pytest.importorskip("gunicorn")
 pytest.importorskip("uvicorn")
-pytest.importorskip("celery")
 
 
 @pytest.fixture(scope="module")
