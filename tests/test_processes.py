@@ -52,6 +52,7 @@ def test_forks_send_at_the_same_time_as_their_parent(collector: Collector, tmp_p
         """,
         tmp_path,
         WHERE=collector.address(protocol),
+        PYTHONWARNINGS="ignore",  # that forks of a process with threads may hang; the SDK has threads
     )
     assert ran.err == ""
     assert ran.said == {"sent": [True] * 6, "codes": [0] * 4, "shut": True}
@@ -120,8 +121,8 @@ def test_a_fork_while_another_thread_holds_every_lock_of_the_sdk_s_metrics(tmp_p
         # What the SDK makes anew by itself is the locks of the provider and of its meters.
         for each in gc.get_objects():
             if str(type(each).__module__).startswith("opentelemetry.sdk.metrics"):
-                held = (value for value in gc.get_referents(each) if hasattr(value, "acquire"))
-                locks += list({id(lock): lock for lock in held}.values())
+                values = [*gc.get_referents(each), *getattr(each, "__dict__", {}).values()]
+                locks += {id(value): value for value in values if hasattr(value, "acquire")}.values()
         ready, done = threading.Event(), threading.Event()
 
         def hold():
