@@ -62,7 +62,7 @@ class Collector:
 
     http: str
     grpc: str
-    restart: Callable[[], None]
+    restart: Callable[[], None] = lambda: None
     spans: list[Plain] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     agent: subprocess.Popen[bytes] | None = None
