@@ -132,7 +132,10 @@ def running_collector() -> Iterator[Collector]:
             def log_message(self, *arguments: object) -> None:
                 pass
 
-        sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128  # many processes that end at once: the collector passes on what each sent
+
+        sink = Server(("127.0.0.1", 0), Sink)
         thread = threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         log = tempfile.TemporaryFile("w+")  # noqa: SIM115

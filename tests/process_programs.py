@@ -85,5 +85,8 @@ def sent(collector: Collector, folder: Path, at_least: int) -> list[Plain]:
     def found() -> list[Plain]:
         return [span for span in list(collector.spans) if span["resource"]["service.name"] == folder.name]
 
-    collector.wait(lambda _: len(found()) >= at_least, 20)
+    try:
+        collector.wait(lambda _: len(found()) >= at_least, 20)
+    except AssertionError:
+        raise AssertionError(f"of {at_least} arrived only {told(found())}") from None
     return found()
