@@ -6,7 +6,6 @@ from ttstrace.call import Call
 from ttstrace.instrumentor import Patch, TTSInstrumentor
 
 _ENCODINGS = {"LINEAR16": "pcm_s16le", "PCM": "pcm_s16le", "MULAW": "ulaw", "ALAW": "alaw"}
-_STREAMING_RATE = 24_000  # where the configuration names none
 
 
 def _part(call: Call, name: str) -> Any:
@@ -41,11 +40,9 @@ _WHOLE = {
     "sample_rate": lambda call: _field(_part(call, "audio_config"), "sample_rate_hertz"),
 }
 _STREAM = {
-    # The pieces of text are inside requests, which are counted by nobody.
+    # The text is inside requests, and so is what raw audio is asked for: neither is seen here.
     "text": lambda call: None,
     "audio": lambda call: call.chunk.audio_content,
-    "format": "pcm_s16le",
-    "sample_rate": _STREAMING_RATE,
 }
 _CLIENT = "google.cloud.{0}.services.text_to_speech.client:TextToSpeechClient.{1}"
 _ASYNC_CLIENT = "google.cloud.{0}.services.text_to_speech.async_client:TextToSpeechAsyncClient.{1}"
