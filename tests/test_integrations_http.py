@@ -294,6 +294,17 @@ def _together_events(url: str) -> Iterator[bytes]:
         yield base64.b64decode(event.b64)
 
 
+def _together_cartesia(url: str) -> Iterator[bytes]:
+    asked = {**_TOGETHER, "model": "cartesia/sonic", "response_encoding": "pcm_f32le", "sample_rate": 16_000}
+    for event in _together_client(url).create(**asked, response_format="raw", stream=True):
+        yield base64.b64decode(event.b64)
+
+
+def _together_unsaid(url: str) -> bytes:
+    asked = {**_TOGETHER, "model": "cartesia/sonic", "sample_rate": 16_000}
+    return bytes(_together_client(url).create(**asked, response_format="raw").read())
+
+
 def _events(pieces: list[bytes]) -> list[bytes]:
     told = [{"object": "audio.tts.chunk", "model": "m", "b64": base64.b64encode(piece).decode()} for piece in pieces]
     events = [f"data: {json.dumps(each)}\n\n".encode() for each in told]
@@ -430,10 +441,20 @@ DOORS = [
     Door("groq", "async", "groq", _groq_async, False, _GROQ_TOLD),
     Door("typecast", "async", "typecast", _typecast_async, True, _TYPECAST_TOLD),
     Door("together", "create", "together", _together, False, _TOGETHER_TOLD),
+    # What Kokoro is asked for is one thing, what it speaks at another.
     Door(
         "together", "events", "together", _together_events, True,
-        {**_TOGETHER_TOLD, "tts.audio.format": "pcm_s16le", "tts.audio.sample_rate": 16_000}, _events,
-        audio=pcm16(tone(16_000)), headers={"X-Accel-Buffering": "no"},
+        {**_TOGETHER_TOLD, "tts.audio.format": "pcm_s16le"}, _events, audio=pcm16(tone(24_000)),
+    ),
+    Door(
+        "together", "cartesia", "together", _together_cartesia, True,
+        {"gen_ai.request.model": "cartesia/sonic", "tts.audio.format": "pcm_f32le", "tts.audio.sample_rate": 16_000},
+        _events, audio=bytes(4 * 16_000),
+    ),
+    Door(
+        "together", "unsaid", "together", _together_unsaid, False,
+        {"tts.audio.format": None, "tts.audio.duration": None, "tts.audio.sample_rate": 16_000},
+        audio=pcm16(tone(16_000)),
     ),
     Door(
         "fish_audio", "convert", "fishaudio",

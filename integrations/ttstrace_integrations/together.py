@@ -6,9 +6,17 @@ from ttstrace_integrations._stainless import DEFAULTS, audio, text_of
 
 
 def _format(call: Call) -> str | None:
-    """Only raw samples need telling; server-sent events carry nothing else."""
-    raw = call.arguments["response_format"] == "raw" or call.arguments["stream"] is True
-    return (text_of(call.arguments["response_encoding"]) or "pcm_s16le") if raw else None
+    """Only raw samples need telling; server-sent events carry nothing else. Cartesia's models heed what is asked."""
+    if call.arguments["response_format"] != "raw" and call.arguments["stream"] is not True:
+        return None
+    heeds = call.arguments["model"].startswith("cartesia/")
+    return text_of(call.arguments["response_encoding"]) if heeds else "pcm_s16le"
+
+
+def _rate(call: Call) -> object:
+    """Orpheus and Kokoro always speak at 24 kHz, whatever is asked for."""
+    fixed = call.arguments["model"].startswith(("canopylabs/", "hexgrad/"))
+    return 24_000 if fixed else call.arguments["sample_rate"]
 
 
 def _audio(call: Call) -> object:
@@ -28,7 +36,7 @@ class TogetherInstrumentor(TTSInstrumentor):
         "text": "input",
         "audio": _audio,
         "format": _format,
-        "sample_rate": lambda call: call.arguments["sample_rate"],
+        "sample_rate": _rate,
     }
     patches = (
         Patch("together.resources.audio.speech:SpeechResource.create"),
