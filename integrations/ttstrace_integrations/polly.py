@@ -5,11 +5,15 @@ from typing import Any
 from ttstrace.call import Call
 from ttstrace.instrumentor import Patch, TTSInstrumentor
 
-_PCM_RATE = 16_000  # where the request names none
+_PCM_RATE = 16_000  # where the request names none; what is encoded says it itself
 
 
 def _asked(call: Call) -> Any:
     return call.arguments["api_params"]
+
+
+def _is_raw(call: Call) -> bool:
+    return bool(_asked(call).get("OutputFormat") == "pcm")
 
 
 def _is_synthesis(call: Call) -> bool:
@@ -33,8 +37,8 @@ class PollyInstrumentor(TTSInstrumentor):
         "model": lambda call: _asked(call).get("Engine"),
         "voice": lambda call: _asked(call).get("VoiceId"),
         "language": lambda call: _asked(call).get("LanguageCode"),
-        "format": lambda call: "pcm_s16le" if _asked(call).get("OutputFormat") == "pcm" else None,
-        "sample_rate": lambda call: int(_asked(call).get("SampleRate", 0)) or _PCM_RATE,
+        "format": lambda call: "pcm_s16le" if _is_raw(call) else None,
+        "sample_rate": lambda call: int(_asked(call).get("SampleRate", _PCM_RATE)) if _is_raw(call) else None,
         "usage_characters": lambda call: call.result["RequestCharacters"],
         "server": lambda call: call.instance.meta.endpoint_url,
     }
