@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -183,6 +184,21 @@ def test_raw_samples(spans: Spans, service: SpeechServer, client: Any) -> None:
     assert attributes["tts.audio.duration"] == 0.5
     assert attributes["tts.audio.format"] == "pcm_s16le"
     assert attributes["tts.audio.sample_rate"] == 24_000
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_raw_samples_that_are_compressed_on_the_way(
+    spans: Spans, service: SpeechServer, client: Any, streamed: bool
+) -> None:
+    """What the stream carries then is no samples: they are known where the answer was read whole, and decoded."""
+    samples = pcm16(tone(12_000))
+    service.pieces, service.headers = [gzip.compress(samples)], {"Content-Encoding": "gzip"}
+    if streamed:
+        with client.audio.speech.with_streaming_response.create(**SAID, response_format="pcm") as response:
+            assert response.read() == samples
+    else:
+        assert client.audio.speech.create(**SAID, response_format="pcm").content == samples
+    assert spans.attributes().get("tts.audio.duration") == (None if streamed else 0.5)
 
 
 def test_nothing_came(spans: Spans, service: SpeechServer, client: Any) -> None:
