@@ -359,6 +359,7 @@ def test_no_event_while_a_graph_is_captured(cuda: StandIn, spans: Spans) -> None
     assert "tts.audio.duration" in spans.attributes()
 
 
+@pytest.mark.keeps_time
 def test_a_graph_is_captured_while_a_synthesis_waits(cuda: StandIn, spans: Spans) -> None:
     """To ask an event then breaks the program's capture."""
 
