@@ -1,6 +1,7 @@
 """Environments of their own for what cannot be installed beside the rest, or is too large for everybody.
 
-Each file of `tests/environments/` is one: `nox -s NAME`, or `nox` for all of them. Its keys:
+Each file of `tests/environments/` is one: `nox -s NAME`, or `nox` for all of them; what follows `--`
+goes to pytest. Its keys:
 
 - `why`: it is needed.
 - `python`: which (`"3.11"` if left out).
@@ -43,7 +44,7 @@ def _environment(path: Path) -> None:
         session.run(*uv, "-e", ".[test]", *declared.get("install", ()), external=True)
         for requirement in declared.get("without_dependencies", ()):
             session.run(*uv, "--no-deps", requirement, external=True)
-        session.run("python", "-m", "pytest", "-n", "2", *(session.posargs or declared["tests"]))
+        session.run("python", "-m", "pytest", "-n", "2", *session.posargs, *declared["tests"])
 
     run.__doc__ = declared["why"]
 

@@ -19,7 +19,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from soak_ledger import Ledger, Sink, metric_doubts
 from soak_shapes import OUTER, SHAPES, STAGES, Host
 
-from ttstrace import lifecycle, streams
+from ttstrace import endings, streams
 from ttstrace.monitor import window
 
 MB = 2**20
@@ -56,11 +56,11 @@ def held(reader: InMemoryMetricReader, threads: int | None = None) -> Held:
         reader: is emptied of the exemplars it has, up to one for each bucket of each series.
         threads: as many as there are to be: a thread that was joined may still be on its way out.
     """
-    lifecycle.drain()
+    endings.drain()
     reader.get_metrics_data()
     streams._classes.clear()  # a cache of up to 128 classes
     gc.collect()
-    lifecycle.drain()
+    endings.drain()
     gc.collect()
     deadline = time.monotonic() + PATIENCE
     while threads is not None and len(os.listdir("/proc/self/task")) > threads and time.monotonic() < deadline:
@@ -230,9 +230,9 @@ class Soak:
         before, forks = self.ledger.ended.copy(), self.forks
         self._hosts.clear()
         run(self, calls)
-        lifecycle.drain()
+        endings.drain()
         gc.collect()
-        lifecycle.drain()
+        endings.drain()
         ended = self.ledger.ended - before
         made: Counter[str] = sum((host.made for host in self._hosts), start=Counter())
         calls = sum(host.calls for host in self._hosts)

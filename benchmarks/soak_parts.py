@@ -23,7 +23,7 @@ from soak_ledger import Attributes, Ledger, Truth, doubts
 from soak_measure import PATIENCE, Figures, Soak
 from soak_shapes import CHUNK, RATE, SHAPES, TEXT, Forever, Host
 
-from ttstrace import lifecycle, stage, synthesis, traced_synthesis
+from ttstrace import endings, stage, synthesis, traced_synthesis
 from ttstrace.telemetry.trace_file import MetricFileExporter, SpanFileExporter
 
 
@@ -87,9 +87,9 @@ def _child(soak: Soak, kept: list[Iterator[np.ndarray]]) -> bool:
             return False
         for shape in SHAPES:
             host.call(shape, soak.number())
-        lifecycle.drain()
+        endings.drain()
         gc.collect()
-        lifecycle.drain()
+        endings.drain()
     good = ledger.ended - before == +host.made and ledger.open == opened
     if not good or ledger.wrong > wrong or ledger.twice > twice:
         print(f"in a forked child: {ledger.complaints[-3:]}, ended {ledger.ended - before}", file=sys.stderr)
@@ -124,7 +124,7 @@ def files(soak: Soak, count: int) -> None:
             for done in range(1, count + 1):
                 host.call(soak.random.choice(names), soak.number())
                 if done % 2000 == 0 or done == count:
-                    lifecycle.drain()
+                    endings.drain()
                     wrote = ledger.ended.total() - ended
                     _read_back(soak, path, wrote)
                     ended += wrote
@@ -136,7 +136,7 @@ def files(soak: Soak, count: int) -> None:
             os.unlink(path)
             for shape in SHAPES:
                 host.call(shape, soak.number())
-            lifecycle.drain()
+            endings.drain()
     finally:
         soak.sink.file = None
         os.unlink(recorded.path)
@@ -227,7 +227,7 @@ def _crowd(soak: Soak, count: int) -> None:
         expected[one.number] = truth._replace(open=most)
         if not one.end(how):
             ledger.complain("a stream lost chunks")
-        lifecycle.drain()  # what was dropped counts as open until then
+        endings.drain()  # what was dropped counts as open until then
         ended += 1
 
     with soak.host() as host:
@@ -282,7 +282,7 @@ def threads(soak: Soak, count: int) -> None:
             worker.start()
         for worker in workers:
             worker.join()
-        lifecycle.drain()
+        endings.drain()
     finally:
         soak.ledger.most_open = 1
     if errors:
@@ -373,7 +373,7 @@ def tasks(soak: Soak, count: int) -> None:
             host.calls += many
             host.made["tasks"] += many
             host.made["vocoder"] += sum(number % 5 == 4 for number in numbers)
-            lifecycle.drain()
+            endings.drain()
             for number, truth in zip(numbers, truths, strict=True):
                 why = doubts(found.pop(number, {}), truth._replace(open=many), 1)
                 if why is not None:
@@ -517,7 +517,7 @@ def collected(soak: Soak, count: int) -> None:
         stop.set()
         neighbour.join()
         gc.collect()
-        lifecycle.drain()
+        endings.drain()
         ledger.most_open = 1
     if errors:
         raise errors[0]

@@ -22,7 +22,7 @@ from standin_cuda import StandIn, standin_cuda
 from standin_nvml import StandInNvml, compiled, installed
 
 import ttstrace  # noqa: F401 - loads the modules whose faults are looked for
-from ttstrace import lifecycle, semconv
+from ttstrace import endings, semconv
 from ttstrace.faults import is_fault
 from ttstrace.monitor.gpu import window as gpu_window
 
@@ -62,7 +62,7 @@ class Spans(InMemorySpanExporter):
     """The spans that ended, in the order in which they did."""
 
     def all(self) -> list[ReadableSpan]:
-        lifecycle.drain()
+        endings.drain()
         return list(self.get_finished_spans())
 
     def syntheses(self) -> list[ReadableSpan]:
@@ -117,7 +117,7 @@ def spans() -> Iterator[Spans]:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     set_tracer_provider(provider)
     yield exporter
-    lifecycle.drain()
+    endings.drain()
     set_tracer_provider(None)
 
 

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from ttstrace import faults, lifecycle, metrics, traced_synthesis
+from ttstrace import endings, faults, lifecycle, metrics, traced_synthesis
 from ttstrace.monitor import window as windows
 from ttstrace.monitor.gpu import window as gpu_window
 
@@ -194,12 +194,12 @@ def observed(
         if get_current() is not before:
             after.wrong.append("leaves another context")
         try:
-            lifecycle.drain(0.02)  # as the program's next call does, in time
+            endings.drain(0.02)  # as the program's next call does, in time
         except BaseException as error:
             after.escaped = after.escaped or error
             del error
         attach(before)
-        lifecycle.drain_for_good(0.0)  # as at exit: a card may never be done
+        endings.drain_for_good(0.0)  # as at exit: a card may never be done
         meter = gpu_window._meter
         if meter is not None and meter.ledger._open:
             after.wrong.append("leaves windows of a card open")

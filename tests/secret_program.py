@@ -36,7 +36,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from secret_texts import CONTROL, SECRET, count
 from standin_cuda import standin_cuda
 
-from ttstrace import configure, faults, lifecycle, synthesis, traced_synthesis
+from ttstrace import configure, endings, faults, synthesis, traced_synthesis
 from ttstrace.decorator import Traced
 
 Cell = tuple[str, Callable[[], object]]
@@ -367,7 +367,7 @@ def run(cells: Callable[[Path], Iterator[Cell]], folder: Path) -> int:
         with contextlib.suppress(BaseException):
             cell()
         with contextlib.suppress(BaseException):
-            lifecycle.drain()
+            endings.drain()
         ran += Tally.struck
         logging.getLogger("cells").info("%s", name.replace(SECRET, "..").encode("ascii", "replace"))
     return ran
@@ -396,7 +396,7 @@ def told_by_python(program: Callable[[Any], None], decorate: Any) -> str:
             with contextlib.suppress(BaseException):
                 program(decorate)
             gc.collect()
-            lifecycle.drain()
+            endings.drain()
     finally:
         sys.excepthook, threading.excepthook, sys.unraisablehook = before
         root.handlers = handlers

@@ -30,7 +30,7 @@ import ttstrace
 from ttstrace import traced_synthesis
 from ttstrace.call import Options
 from ttstrace.decorator import trace as trace_callable
-from ttstrace.lifecycle import drain, drain_for_good
+from ttstrace.endings import drain, drain_for_good
 
 RATE = 24_000
 CLOSE = 0.006  # seconds: scheduling

@@ -25,7 +25,7 @@ from soak_measure import Figures, Soak
 from soak_parts import PARTS, calls, open_at_once, shape_by_itself
 from soak_shapes import SHAPES, TRUTHS, Host
 
-from ttstrace import lifecycle, pulls, traced_synthesis
+from ttstrace import endings, lifecycle, pulls, traced_synthesis
 from ttstrace import metrics as ttstrace_metrics
 from ttstrace.audio import AudioReader
 from ttstrace.monitor import Concurrency
@@ -77,7 +77,7 @@ def soak(tmp_path: Path) -> Iterator[Soak]:
     set_meter_provider(MeterProvider([reader]))
     yield Soak(ledger, Sink(), reader, str(tmp_path))
     gc.unfreeze()
-    lifecycle.drain()
+    endings.drain()
     set_tracer_provider(None)
     set_meter_provider(None)
 

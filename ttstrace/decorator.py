@@ -16,8 +16,9 @@ from opentelemetry.context import Context
 
 from ttstrace.api import attach, get_current
 from ttstrace.call import Call, Options, Target, carried_context
+from ttstrace.endings import drain
 from ttstrace.faults import report
-from ttstrace.lifecycle import Synthesis, back_to, drain, running, suppressed
+from ttstrace.lifecycle import Synthesis, back_to, running, suppressed
 from ttstrace.providers import idle
 from ttstrace.pulls import Guard
 from ttstrace.streams import adopt_name, drive, hand_on, hand_on_later

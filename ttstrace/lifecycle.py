@@ -11,14 +11,12 @@ import asyncio
 import atexit
 import gc
 import os
-import queue
 import sys
 import threading
 import weakref
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from time import perf_counter, sleep, time_ns
+from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
@@ -28,6 +26,7 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 from ttstrace import semconv
 from ttstrace.api import SYNTHESIS, add_event, attach, get_current
 from ttstrace.audio import AudioReader, OutputFile, ReturnedFile, Whole, whole_array
+from ttstrace.endings import drain_for_good, later, unfinished
 from ttstrace.exceptions import record_exception, type_name
 from ttstrace.faults import Withheld, apart, is_fault, report
 from ttstrace.metrics import Instruments, free_locks, instruments
@@ -78,8 +77,6 @@ def suppressed(context: Context) -> bool:
 
 _lock = threading.RLock()  # re-entrant: a signal handler may run a traced call while this thread holds it
 _concurrency = Concurrency()
-_abandoned: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-_unfinished: list[_Ending] = []
 _generation = 0  # one more in every forked child
 _warm: dict[int, Any] = {}  # id of a loaded model -> what keeps the id from meaning another object
 _exit_hook = False
@@ -87,10 +84,8 @@ _exit_hook = False
 
 def _after_fork_in_child() -> None:
     """What the parent has open stays the parent's: its syntheses are dropped here, unended."""
-    global _lock, _abandoned, _unfinished, _generation
+    global _lock, _generation
     _lock = threading.RLock()
-    _abandoned = queue.SimpleQueue()
-    _unfinished = []
     _generation += 1
     try:
         free_locks()
@@ -100,64 +95,6 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def later(ending: Callable[[], None]) -> None:
-    """Leave something to end to the next :func:`drain`. Safe in a finalizer, which may call nothing of OpenTelemetry
-    and not log: it may have interrupted a thread that holds the SDK's locks."""
-    _abandoned.put(ending)
-
-
-def drain(wait: float = 0.0) -> bool:
-    """End what was left behind: at the next traced call, by a flush, at exit.
-
-    Args:
-        wait: seconds to wait for cards that are still at work on a result.
-
-    Returns:
-        True if nothing is left.
-    """
-    while not _abandoned.empty():
-        try:
-            ending = _abandoned.get_nowait()
-        except queue.Empty:  # another thread was faster
-            break
-        try:
-            apart(ending)
-        except BaseException as error:
-            report(error)
-    return not _unfinished or _end_finished(perf_counter() + wait)
-
-
-_POLL: Final = 0.001
-
-
-def _end_finished(deadline: float, give_up: bool = False) -> bool:
-    """End the syntheses whose results the cards are done with by now."""
-    while True:
-        for _ in range(len(_unfinished)):
-            # One at a time, so that what interrupts this (Ctrl-C while a span is exported) costs none of the others.
-            ending: _Ending | None = None
-            try:
-                with _lock:
-                    if not _unfinished:  # another thread was faster
-                        break
-                    ending = _unfinished[0]
-                    del _unfinished[0]
-                if ending.is_due(give_up):
-                    ending.settle()
-            finally:
-                if ending is not None and not ending.settled:
-                    _unfinished.append(ending)
-        if not _unfinished or perf_counter() >= deadline:
-            return not _unfinished
-        sleep(_POLL)
-
-
-def drain_for_good(wait: float = 1.0) -> None:
-    """End everything: there is no later. See `drain`."""
-    drain(wait)
-    _end_finished(0.0, give_up=True)
 
 
 def drain_at_exit() -> None:
@@ -686,7 +623,7 @@ class Synthesis:
             else:
                 for name in _OF_THE_CARD_MEANWHILE:
                     self._attributes.pop(name, None)
-                _unfinished.append(ending)
+                unfinished(ending)
         except BaseException as fault:  # a started span is always ended
             if not ends:  # yet to be ended by whoever comes next
                 raise

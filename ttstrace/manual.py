@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.context import Context
 
 from ttstrace.api import attach, get_current
+from ttstrace.endings import drain
 from ttstrace.faults import report
-from ttstrace.lifecycle import Operation, Synthesis, abandon, back_to, drain, running, suppressed
+from ttstrace.lifecycle import Operation, Synthesis, abandon, back_to, running, suppressed
 from ttstrace.values import Attributes, add_known, check_options
 
 if TYPE_CHECKING:

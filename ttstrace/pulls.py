@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.context import Context
 
 from ttstrace.api import attach, get_current
+from ttstrace.endings import drain
 from ttstrace.faults import report
-from ttstrace.lifecycle import Synthesis, abandon, back_to, drain
+from ttstrace.lifecycle import Synthesis, abandon, back_to
 
 if TYPE_CHECKING:
     from ttstrace.timeline import Timeline

@@ -14,9 +14,10 @@ from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from ttstrace import semconv
 from ttstrace.api import attach, get_current
+from ttstrace.endings import later
 from ttstrace.exceptions import type_name
 from ttstrace.faults import apart, report
-from ttstrace.lifecycle import Synthesis, back_to, later, running
+from ttstrace.lifecycle import Synthesis, back_to, running
 from ttstrace.providers import tracer
 from ttstrace.values import encodable
 

@@ -17,8 +17,9 @@ from typing import Any, Final
 from opentelemetry.context import Context
 
 from ttstrace.api import attach, get_current
+from ttstrace.endings import drain
 from ttstrace.faults import is_fault, report
-from ttstrace.lifecycle import Synthesis, back_to, drain
+from ttstrace.lifecycle import Synthesis, back_to
 from ttstrace.pulls import Guard, Pieces, Pulls
 
 _WHOLE: Final = frozenset(

@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from ttstrace.lifecycle import drain, drain_at_exit, drain_for_good
+from ttstrace.endings import drain, drain_for_good
+from ttstrace.lifecycle import drain_at_exit
 from ttstrace.telemetry.delivery import EXIT_SECONDS, Output
 from ttstrace.telemetry.troubles import Signal, Trouble
 
