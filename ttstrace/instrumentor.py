@@ -301,6 +301,7 @@ class TTSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Options of all its patches."""
     patches: ClassVar[tuple[Patch, ...]] = ()
+    _automatic = False
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return (f"{self.package} {self.versions}".strip(),)
@@ -333,6 +334,7 @@ class TTSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 return
             try:
                 enabled = options.pop("enabled", True) and not (automatic and _disabled_by_file(_PREFIX + self.name))
+                self._automatic = automatic
                 if enabled and self._is_supported():
                     super().instrument(skip_dep_check=True, **options)
             except Exception as error:
@@ -383,7 +385,9 @@ class TargetsInstrumentor(TTSInstrumentor):
             path = each.strip()
             if path and path not in _paths:
                 try:
-                    _instrument_path(path, _checked(path, options))
+                    # Before the program begins, its own folder is not where modules are looked for yet.
+                    patch = Patch(path, **options) if self._automatic else _checked(path, options)
+                    _instrument_path(path, patch)
                     _target_paths.append(path)
                 except Exception as error:
                     _log.warning("%s: %s", _TARGETS_VARIABLE, error)

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from ttstrace._version import __version__
-from ttstrace.cli import demo
+from ttstrace.cli import demo, run
 from ttstrace.cli.errors import UsageError
 
 # Each is a module with SUMMARY, add_arguments(parser) and run(arguments); importing it loads nothing heavy.
-_COMMANDS = {"demo": demo}
+_COMMANDS = {"demo": demo, "run": run}
 
 _DESCRIPTION = """\
 OpenTelemetry for text-to-speech: one span per synthesis that tells how long
@@ -24,6 +24,7 @@ _EPILOG = """\
 examples:
   ttstrace demo                  measure a small real voice, see what you get
   ttstrace demo --language ko    the same, explained in Korean
+  ttstrace run -- speak.py       trace a program of yours
   ttstrace demo --help           everything about one command
 
 exit status: 0 done, 1 failed, 2 called wrongly, 130 interrupted (Ctrl-C).
