@@ -30,13 +30,19 @@ def test_script_is_installed_beside_the_interpreter() -> None:
     assert (done.returncode, done.stdout) == (0, f"ttstrace {ttstrace.__version__}\n")
 
 
-@pytest.mark.parametrize("words", [("--help",), ("demo", "--help")])
-def test_help_teaches_by_example(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "example"),
+    [
+        (("--help",), "ttstrace demo --language ko"),
+        *(((command, "--help"), f"ttstrace {command} ") for command in arguments._COMMANDS),
+    ],
+)
+def test_help_teaches_by_example(words: tuple[str, ...], example: str) -> None:
     done = ttstrace_command(*words, COLUMNS="80", NO_COLOR="1")
     assert done.returncode == 0
     assert done.stderr == ""
     assert "examples:" in done.stdout
-    assert "ttstrace demo --language ko" in done.stdout
+    assert example in done.stdout.partition("examples:")[2]
     assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
 
 

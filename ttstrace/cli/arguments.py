@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from ttstrace._version import __version__
-from ttstrace.cli import demo, run
+from ttstrace.cli import demo, replay, run
 from ttstrace.cli.errors import UsageError
 
 # Each is a module with SUMMARY, add_arguments(parser) and run(arguments); importing it loads nothing heavy.
-_COMMANDS = {"demo": demo, "run": run}
+_COMMANDS = {"demo": demo, "run": run, "replay": replay}
 
 _DESCRIPTION = """\
 OpenTelemetry for text-to-speech: one span per synthesis that tells how long

@@ -57,11 +57,11 @@ class Answers:
             elif result.status_code is not None:
                 status, kind, body = result.status_code, result.headers().get("content-type") or "", result.content()
                 if 200 <= status < 300 and "html" not in kind:
-                    self._taken(_response(self.signal, kind, body))
+                    self._taken(response(self.signal, kind, body))
                 else:
                     self.elsewhere = status < 400
                     self.trouble = troubles.of_status(
-                        status, result.reason or "", _message(kind, body), self.signal, urlsplit(url).path
+                        status, result.reason or "", message(kind, body), self.signal, urlsplit(url).path
                     )
             return result
 
@@ -104,11 +104,12 @@ class _WatchedStub:
         return response
 
 
-def _response(signal: Signal, content_type: str, body: bytes) -> Any:
+def response(signal: Signal, content_type: str, body: bytes) -> Any:
     """OTLP's own answer; None where there is none that can be read."""
     if not body:
         return None
-    from google.protobuf import json_format, message  # type: ignore[import-untyped]
+    from google.protobuf import json_format  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -117,20 +118,20 @@ def _response(signal: Signal, content_type: str, body: bytes) -> Any:
         if "json" in content_type:  # some collectors answer so whatever they are sent
             return json_format.Parse(body, response, ignore_unknown_fields=True)
         response.ParseFromString(body)
-    except (message.DecodeError, json_format.ParseError, UnicodeDecodeError):
+    except (DecodeError, json_format.ParseError, UnicodeDecodeError):
         return None
     return response
 
 
-def _message(content_type: str, body: bytes) -> str:
+def message(content_type: str, body: bytes) -> str:
     """What the collector says of an error: OTLP has it as a google.rpc.Status."""
     if "protobuf" in content_type:
-        from google.protobuf import message
+        from google.protobuf.message import DecodeError
         from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
         try:
             return str(Status.FromString(body).message)
-        except message.DecodeError:
+        except DecodeError:
             return ""
     return "" if "html" in content_type else body.decode("utf-8", "replace")
 
