@@ -38,8 +38,8 @@ examples:
   ttstrace replay monday.jsonl tuesday.jsonl --endpoint https://otlp.example.com
       headers, such as a key, from OTEL_EXPORTER_OTLP_HEADERS, and the
       certificate to trust from OTEL_EXPORTER_OTLP_CERTIFICATE, as everywhere
-  ttstrace replay ttstrace.jsonl --endpoint http://localhost:4318 --from-line 5121
-  ttstrace replay ttstrace.jsonl --endpoint http://localhost:4318 --json
+  ttstrace replay day.jsonl --endpoint http://localhost:4318 --from-line 513
+  ttstrace replay day.jsonl --endpoint http://localhost:4318 --json
       for programs: one JSON object on standard output"""
 
 _PATH = "/v1/traces"
