@@ -235,7 +235,7 @@ _METHODS = {
     timeline.Timeline: ("chunk", "settle", "piece", "__init__", "waited"),
     call.CallSynthesis: (
         "take_arguments", "is_synthesis", "describe_request", "describe_result", "find_output", "declared_format",
-        "weights",
+        "weights", "text_in",
     ),
     lifecycle.Synthesis: ("take_chunk", "take_text", "follow", "_read_audio", "_record", "_enter_among_others"),
     lifecycle.Concurrency: ("enter", "leave", "observe", "seen"),

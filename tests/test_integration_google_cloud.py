@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
+import queue
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -33,8 +35,15 @@ def instrumented() -> Iterator[None]:
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
-    """Of a server that answers every text with one second, or a quarter of it in each of four responses."""
+def received() -> list[Any]:
+    """What the server was sent by streams, as it came."""
+    return []
+
+
+@pytest.fixture
+def address(received: list[Any]) -> Iterator[str]:
+    """Of a server that answers every text with one second; a stream with a quarter of it in each of four responses,
+    once it has all the text, or where that begins with `now: ` with one response for each as it comes."""
 
     def whole(request: bytes, context: Any) -> bytes:
         text = texttospeech.SynthesizeSpeechRequest.deserialize(request).input.text
@@ -44,9 +53,16 @@ def address() -> Iterator[str]:
         return bytes(texttospeech.SynthesizeSpeechResponse.serialize({"audio_content": SAMPLES}))
 
     def stream(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        for _ in requests:
-            pass
         size = len(SAMPLES) // PIECES
+        for each in requests:
+            request = texttospeech.StreamingSynthesizeRequest.deserialize(each)
+            received.append(request)
+            if request.input.text == "refused":
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota, for refused")
+            if request.input.text.startswith("now: "):
+                yield bytes(texttospeech.StreamingSynthesizeResponse.serialize({"audio_content": SAMPLES[:size]}))
+        if len(received) > 1 and received[1].input.text.startswith("now: "):
+            return
         for at in range(0, len(SAMPLES), size):
             time.sleep(DELAY)
             answer = {"audio_content": SAMPLES[at : at + size]}
@@ -86,15 +102,20 @@ ASKED = {
 }
 
 
-def _requests() -> list[Any]:
-    configuration = {"voice": {"name": "en-US-Chirp3-HD-Kore", "language_code": "en-US"}}
+VOICE = {"name": "en-US-Chirp3-HD-Kore", "language_code": "en-US", "model_name": "chirp"}
+
+
+def _requests(audio: dict[str, Any] | None = None) -> list[Any]:
+    configuration: dict[str, Any] = {"voice": VOICE}
+    if audio is not None:
+        configuration["streaming_audio_config"] = audio
     texts = [{"input": {"text": text}} for text in ("Hello ", "there.")]
     every = [{"streaming_config": configuration}, *texts]
     return [texttospeech.StreamingSynthesizeRequest(each) for each in every]
 
 
-async def _arequests() -> AsyncIterator[Any]:
-    for each in _requests():
+async def _async(requests: list[Any]) -> AsyncIterator[Any]:
+    for each in requests:
         yield each
 
 
@@ -110,16 +131,16 @@ def _check(spans: Spans, address: str, streamed: bool, took: float) -> None:
     if streamed:
         assert attributes["tts.stream.chunks"] == PIECES
         assert DELAY <= attributes["gen_ai.response.time_to_first_chunk"] <= took - DELAY
-        assert "tts.input.characters" not in attributes
-        # Samples, A-law or mu-law at any rate: only the requests tell.
-        assert attributes["tts.audio.size"] == len(SAMPLES)
-        assert not {"tts.audio.duration", "tts.audio.format", "tts.audio.sample_rate", "tts.rtf"} & attributes.keys()
-    else:
-        assert attributes["tts.audio.duration"] == 1.0
-        assert attributes["tts.audio.format"] == "pcm_s16le"
-        assert attributes["tts.input.characters"] == 12
-        assert attributes["gen_ai.speech.voice"] == "en-US-Chirp3-HD-Kore"
-        assert attributes["tts.language"] == "en-US"
+        assert span.name == "text_to_speech chirp"
+        assert attributes["gen_ai.request.model"] == "chirp"
+        assert 0 <= attributes["tts.input.wait.duration"] <= took - PIECES * DELAY
+    assert attributes["tts.audio.duration"] == 1.0
+    assert attributes["tts.audio.sample_rate"] == 24_000
+    assert attributes["tts.audio.format"] == "pcm_s16le"
+    assert attributes["tts.input.characters"] == 12
+    assert attributes["tts.input.type"] == "text"
+    assert attributes["gen_ai.speech.voice"] == "en-US-Chirp3-HD-Kore"
+    assert attributes["tts.language"] == "en-US"
 
 
 def test_whole(spans: Spans, address: str) -> None:
@@ -130,12 +151,13 @@ def test_whole(spans: Spans, address: str) -> None:
 
 
 @pytest.mark.keeps_time
-def test_stream(spans: Spans, address: str) -> None:
+def test_stream(spans: Spans, address: str, received: list[Any]) -> None:
     client = _client(address)
     begun = time.perf_counter()
     heard = [each.audio_content for each in client.streaming_synthesize(iter(_requests()))]
     assert b"".join(heard) == SAMPLES
     _check(spans, address, True, time.perf_counter() - begun)
+    assert received == _requests()
 
 
 def test_whole_async(spans: Spans, address: str) -> None:
@@ -148,14 +170,111 @@ def test_whole_async(spans: Spans, address: str) -> None:
 
 
 @pytest.mark.keeps_time
-def test_stream_async(spans: Spans, address: str) -> None:
+def test_stream_async(spans: Spans, address: str, received: list[Any]) -> None:
     async def speak() -> bytes:
-        stream = await _async_client(address).streaming_synthesize(_arequests())
+        stream = await _async_client(address).streaming_synthesize(_async(_requests()))
         return b"".join([each.audio_content async for each in stream])
 
     begun = time.perf_counter()
     assert asyncio.run(speak()) == SAMPLES
     _check(spans, address, True, time.perf_counter() - begun)
+    assert received == _requests()
+
+
+@pytest.mark.parametrize(
+    ("audio", "format", "rate", "seconds"),
+    [
+        ({"audio_encoding": "PCM", "sample_rate_hertz": 16_000}, "pcm_s16le", 16_000, 1.5),
+        ({"audio_encoding": "MULAW", "sample_rate_hertz": 8_000}, "pcm_mulaw", 8_000, 6.0),
+        ({"audio_encoding": "ALAW", "sample_rate_hertz": 24_000}, "pcm_alaw", 24_000, 2.0),
+        ({"audio_encoding": "PCM"}, "pcm_s16le", None, None),  # at the voice's own rate, whichever that is
+        ({"audio_encoding": "OGG_OPUS"}, None, None, None),  # it would say itself
+        ({"speaking_rate": 2.0}, "pcm_s16le", 24_000, 1.0),
+    ],
+)
+@pytest.mark.parametrize("way", ["sync", "async", "list"])
+def test_what_a_stream_is_asked_for(
+    spans: Spans, address: str, audio: dict[str, Any], format: str, rate: int | None, seconds: float | None, way: str
+) -> None:
+    async def speak() -> bytes:
+        requests = _requests(audio)
+        stream = await _async_client(address).streaming_synthesize(requests if way == "list" else _async(requests))
+        return b"".join([each.audio_content async for each in stream])
+
+    if way == "sync":
+        assert (
+            b"".join(each.audio_content for each in _client(address).streaming_synthesize(iter(_requests(audio))))
+            == SAMPLES
+        )
+    else:
+        assert asyncio.run(speak()) == SAMPLES
+    attributes = spans.attributes()
+    assert attributes["tts.input.characters"] == 12
+    assert attributes["gen_ai.speech.voice"] == "en-US-Chirp3-HD-Kore"
+    assert attributes.get("tts.audio.format") == format
+    assert attributes.get("tts.audio.sample_rate") == rate
+    assert attributes.get("tts.audio.duration") == seconds
+    assert ("tts.rtf" in attributes) is (seconds is not None)
+
+
+def test_text_that_waits_for_the_audio_before(spans: Spans, address: str, received: list[Any]) -> None:
+    """The program's iterator is asked no sooner than the library asks it."""
+    heard: queue.Queue[bytes] = queue.Queue()
+
+    def requests() -> Iterator[Any]:
+        yield from _requests()[:1]
+        for text in ("now: one", "now: two"):
+            yield texttospeech.StreamingSynthesizeRequest(input={"text": text})
+            assert heard.get(timeout=60)
+
+    for each in _client(address).streaming_synthesize(requests()):
+        heard.put(each.audio_content)
+    assert [each.input.text for each in received] == ["", "now: one", "now: two"]
+    attributes = spans.attributes()
+    assert attributes["tts.input.characters"] == 16
+    assert attributes["tts.audio.duration"] == 0.5
+
+
+@pytest.mark.parametrize("given", [{"markup": "Hello [pause] you."}, {"prompt": "hush", "text": "Hello [pause] you."}])
+def test_other_inputs_of_a_stream(spans: Spans, address: str, given: dict[str, str]) -> None:
+    requests = [_requests()[0], texttospeech.StreamingSynthesizeRequest(input=given)]
+    assert len(list(_client(address).streaming_synthesize(iter(requests)))) == PIECES
+    assert spans.attributes()["tts.input.characters"] == 18
+
+
+def test_dialogue(spans: Spans, address: str) -> None:
+    turns = [{"speaker": "R", "text": "Hello."}, {"speaker": "S", "text": "Oh, you."}]
+    asked = {**ASKED, "input": {"multi_speaker_markup": {"turns": turns}}}
+    assert _client(address).synthesize_speech(request=texttospeech.SynthesizeSpeechRequest(asked)).audio_content
+    assert _client(address).synthesize_speech(request=asked).audio_content
+    assert [(each.attributes or {})["tts.input.characters"] for each in spans.syntheses()] == [14, 14]
+
+
+def test_stream_left_half_way(spans: Spans, address: str) -> None:
+    stream = _client(address).streaming_synthesize(iter(_requests()))
+    next(iter(stream))
+    stream.cancel()
+    del stream
+    gc.collect()
+    attributes = spans.attributes()
+    assert attributes["tts.interrupted"] is True
+    assert attributes["tts.audio.duration"] == 0.25
+    assert attributes["gen_ai.speech.voice"] == "en-US-Chirp3-HD-Kore"
+    assert spans.one().name == "text_to_speech chirp"
+
+
+def test_stream_refused(spans: Spans, address: str) -> None:
+    from google.api_core.exceptions import ResourceExhausted
+
+    refused = texttospeech.StreamingSynthesizeRequest(input={"text": "refused"})
+    with pytest.raises(ResourceExhausted):
+        list(_client(address).streaming_synthesize(iter([*_requests(), refused])))
+    span = spans.one()
+    attributes = dict(span.attributes or {})
+    assert attributes["error.type"] == "google.api_core.exceptions.ResourceExhausted"
+    assert attributes["tts.input.characters"] == 19
+    assert attributes["gen_ai.speech.voice"] == "en-US-Chirp3-HD-Kore"
+    assert "refused" not in span.to_json()
 
 
 def test_refused(spans: Spans, address: str) -> None:

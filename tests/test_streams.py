@@ -21,6 +21,8 @@ from conftest import Spans, between
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ttstrace import stage, synthesis, traced_synthesis
+from ttstrace.call import Options
+from ttstrace.decorator import trace
 
 
 class Consumed:
@@ -485,6 +487,96 @@ def test_text_in_pieces(spans: Spans) -> None:
     assert attributes["tts.input.wait.duration"] == between(0.12, consumed.pulled - 0.06)
     assert attributes["tts.synthesis.duration"] == between(0.06, consumed.pulled - 0.12)
     assert attributes["gen_ai.response.time_to_first_chunk"] == between(0.02, consumed.first - 0.04)
+
+
+class Request:
+    """What says who is to speak, or holds a piece of the text."""
+
+    def __init__(self, text: str | None = None, voice: str | None = None) -> None:
+        self.text = text
+        self.voice = voice
+
+
+def _in_requests(function: Any) -> Any:
+    return trace(
+        function,
+        Options(
+            text="requests",
+            piece=lambda call: call.piece.text,
+            voice=lambda call: call.first_piece.voice,
+            sample_rate=lambda call: int(call.first_piece.voice),
+            producer="pull",
+        ),
+    )
+
+
+@pytest.mark.parametrize("kind", ["iterator", "async", "list"])
+def test_text_inside_requests(spans: Spans, kind: str) -> None:
+    """They reach the backend as they are, when it asks for them; the first says how the others are to be spoken."""
+    requests = [Request(voice=str(RATE)), Request("Good "), Request(), Request("morning.")]
+    given = []
+    taken = []
+
+    def program() -> Iterator[Request]:
+        for each in requests:
+            time.sleep(0.04)
+            given.append(each)
+            yield each
+
+    async def aprogram() -> AsyncIterator[Request]:
+        for each in program():
+            yield each
+
+    def speak(requests: Iterator[Request]) -> Iterator[np.ndarray]:
+        for each in requests:
+            taken.append(each)
+            assert kind == "list" or given == taken
+            work(0.02)
+            yield tone(0.2)
+
+    async def aspeak(requests: AsyncIterator[Request]) -> AsyncIterator[np.ndarray]:
+        async for each in requests:
+            taken.append(each)
+            assert given == taken
+            work(0.02)
+            yield tone(0.2)
+
+    async def consume() -> None:
+        async for _ in _in_requests(aspeak)(aprogram()):
+            pass
+
+    begun = time.perf_counter()
+    if kind == "async":
+        asyncio.run(consume())
+    else:
+        for _ in _in_requests(speak)(requests if kind == "list" else program()):
+            pass
+    took = time.perf_counter() - begun
+    assert [id(each) for each in taken] == [id(each) for each in requests]
+    attributes = spans.attributes()
+    assert attributes["tts.input.characters"] == 13
+    assert attributes["gen_ai.speech.voice"] == str(RATE)
+    assert attributes["tts.audio.duration"] == pytest.approx(0.8)
+    assert attributes["tts.audio.sample_rate"] == RATE
+    if kind == "list":
+        assert "tts.input.wait.duration" not in attributes
+    else:  # of those before the text, too
+        assert attributes["tts.input.wait.duration"] == between(0.16, took - 0.08)
+        assert attributes["tts.synthesis.duration"] == between(0.08, took - 0.16)
+
+
+def test_requests_that_cannot_be_looked_into(spans: Spans, no_faults_of_ours: list[BaseException]) -> None:
+    requests = [object(), Request("hey", voice="Ann")]
+    traced = trace(
+        lambda requests: list(requests),
+        Options(text="requests", piece=lambda call: call.piece.text, voice=lambda call: call.first_piece.voice),
+    )
+    assert traced(iter(requests)) == requests
+    attributes = spans.attributes()
+    assert attributes["tts.input.characters"] == 3
+    assert "gen_ai.speech.voice" not in attributes
+    assert {type(fault) for fault in no_faults_of_ours} == {AttributeError}
+    no_faults_of_ours.clear()
 
 
 def test_chunks_by_hand_from_another_thread(spans: Spans) -> None:

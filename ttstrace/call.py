@@ -44,8 +44,8 @@ class Call:
     """One call, as callables given for options see it."""
 
     __slots__ = (
-        "_args", "_arguments", "_kwargs", "_remembered", "_target", "chunk", "deferred", "instance", "result",
-        "returned",
+        "_args", "_arguments", "_kwargs", "_remembered", "_target", "chunk", "deferred", "first_piece", "instance",
+        "piece", "result", "returned",
     )  # fmt: skip
 
     def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -60,6 +60,10 @@ class Call:
         """What the call returned; None before it did."""
         self.chunk: Any = None
         """The current chunk of a stream; None elsewhere."""
+        self.piece: Any = None
+        """The current item of a text that arrives in pieces, where the option `piece` looks into them; else None."""
+        self.first_piece: Any = None
+        """The first of them, which may say what is asked for; None before it came."""
         self.deferred = False
         """The audio is still to come, behind the result."""
         self.returned = False
@@ -181,6 +185,10 @@ class Options:
 
     when: Callable[[Call], bool] | None = None
     """Whether a call is a synthesis at all (callable only)."""
+    piece: Callable[[Call], Any] | None = None
+    """The text in an item (`.piece`) of the iterator that `text` names, where the items are no str but hold some; None
+    where one holds none (callable only). What an option cannot answer before the first item (`.first_piece`) came, it
+    is asked again then."""
     remote: bool = False
     """A service elsewhere does the work (literal)."""
     plays: Option = False
@@ -422,11 +430,16 @@ class CallSynthesis(Synthesis):
         if isinstance(text, str):
             self.take_text(text)
         elif isinstance(text, (list, tuple)):
-            if text and all(isinstance(each, str) for each in text):
+            if self._target.options.piece is not None:
+                for each in filter(None, map(self.text_in, text)):
+                    self.take_text(each)
+            elif text and all(isinstance(each, str) for each in text):
                 for each in text:
                     self.take_text(each)
                 self.texts = len(text)
         elif hasattr(text, "__next__") or hasattr(text, "__aiter__"):
+            if self._target.options.piece is not None:
+                self.call.piece = None  # made here: a thread of the library's own may be who takes the pieces
             counted = count_pieces(self, text)
             args = tuple(counted if each is text else each for each in self._args)
             return args, {name: counted if each is text else each for name, each in self._kwargs.items()}
@@ -441,6 +454,8 @@ class CallSynthesis(Synthesis):
         for name in target._text_names:
             value = target.argument(name, self._instance, self._args, self._kwargs)
             if type(value) is str or (value is not _MISSING and is_text(value)):
+                return value
+            if target.options.piece is not None and isinstance(value, (list, tuple)):
                 return value
         if option is not None:
             return None
@@ -459,11 +474,16 @@ class CallSynthesis(Synthesis):
         return target if self._instance is None else self._instance
 
     def describe_request(self, attributes: Attributes) -> None:
+        self._open = self._target._asked
+        self._ask_open(attributes)
+
+    def _ask_open(self, attributes: Attributes) -> None:
+        """Ask what is not known yet; what still is not, is asked again when there is more to go by."""
         still_open: list[tuple[str, Callable[[Call], Any]]] = []
-        for name, option in self._target._asked:
+        for name, option in self._open:
             try:
                 value = option(self.call)
-            except BaseException as error:  # it may need the result: it is asked again when that is there
+            except BaseException as error:  # it may need the result, or the first piece of the text
                 if not is_fault(error):
                     raise
                 value = None
@@ -472,6 +492,18 @@ class CallSynthesis(Synthesis):
             else:
                 _add(attributes, name, value)
         self._open = tuple(still_open)
+
+    def text_in(self, piece: object) -> str | None:
+        option = self._target.options.piece
+        if option is None:
+            return super().text_in(piece)
+        call = self.call
+        call.piece = piece
+        if call.first_piece is None:
+            call.first_piece = piece
+            self._ask_open(self._attributes)
+        text = self._ask(option)
+        return text if isinstance(text, str) else None
 
     def find_output(self) -> OutputFile | None:
         target = self._target

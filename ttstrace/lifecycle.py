@@ -284,6 +284,10 @@ class Synthesis:
     def describe_request(self, attributes: Attributes) -> None:
         """Add what is known before the backend runs."""
 
+    def text_in(self, piece: object) -> str | None:
+        """The text in a piece of the input; None where it holds none."""
+        return piece if isinstance(piece, str) else None
+
     def find_output(self) -> OutputFile | None:
         """Where the audio will be written; asked before the backend runs."""
         return None
@@ -442,8 +446,12 @@ class Synthesis:
         """The timeline of this synthesis, begun with the first need of it."""
         timeline = self.timeline
         if timeline is None:
-            timeline = self.timeline = Timeline(self.start_time or perf_counter())
-            timeline.promises = self._promises
+            with _lock:  # the text may be taken in a thread of the library's own
+                timeline = self.timeline
+                if timeline is None:
+                    timeline = Timeline(self.start_time or perf_counter())
+                    timeline.promises = self._promises
+                    self.timeline = timeline
         return timeline
 
     def take_chunk(self, asked: float | None, arrived: float, chunk: object) -> None:
@@ -695,10 +703,10 @@ class Synthesis:
         try:
             if returned and (self.operation.tells or "torch" in sys.modules):
                 self.describe_result(attributes, result)
-                if self.operation.asks and self.span is not None:
-                    name = self.operation.name_with(attributes.get(semconv.GEN_AI_REQUEST_MODEL))
-                    if name != self._name:  # the model became known only now
-                        self.span.update_name(name)
+            if self.operation.asks and self.span is not None:
+                name = self.operation.name_with(attributes.get(semconv.GEN_AI_REQUEST_MODEL))
+                if name != self._name:  # the model became known only since the start
+                    self.span.update_name(name)
             audio = self._read_audio(result, returned)
         except BaseException as fault:  # then nothing is known of the audio; the times still are
             report(fault)

@@ -503,9 +503,14 @@ class Pieces:
 
     def _arrived(self, asked: float, piece: Any) -> None:
         arrived = perf_counter()
+        synthesis = self.synthesis
         try:
-            if isinstance(piece, str) and self.synthesis.start_time is not None and not self.synthesis.ended:
-                self.synthesis.follow().piece(asked, arrived)
-                self.synthesis.take_text(piece)
+            with synthesis._feeding():  # a thread of the library's own may be who asks for the text
+                if synthesis.start_time is None or synthesis.ended:
+                    return
+                text = synthesis.text_in(piece)
+                synthesis.follow().piece(asked, arrived, text is not None)
+                if text is not None:
+                    synthesis.take_text(text)
         except BaseException as error:
             report(error)

@@ -200,10 +200,10 @@ class Timeline:
         for _, asked, arrived, seconds, _ in unfinished:
             self.chunk(asked, arrived, seconds, self._reader)
 
-    def piece(self, asked: float, arrived: float) -> None:
-        """One piece of the text arrived that was asked for at `asked`."""
+    def piece(self, asked: float, arrived: float, text: bool = True) -> None:
+        """One piece of the input arrived that was asked for at `asked`; whether it holds text."""
         self.wait += arrived - asked
-        if self.first_piece is None:
+        if text and self.first_piece is None:
             self.first_piece = arrived
             self.wait_before_first = self.wait
 
