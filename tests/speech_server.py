@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -71,3 +72,11 @@ def serving(service: SpeechServer) -> Iterator[SpeechServer]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def refused_port() -> Iterator[int]:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # held, so that nobody else gets it, but not listened to
+        yield taken.getsockname()[1]

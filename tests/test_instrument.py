@@ -170,6 +170,33 @@ def test_any_callable_by_its_path(spans: Spans, acme: str, attribute: str, impor
     assert len(spans.all()) == 1
 
 
+@pytest.mark.parametrize("imported", ["before", "between", "after"])
+@pytest.mark.parametrize("off", [("here", "there"), ("there", "here")])
+def test_a_function_that_another_module_took_over(
+    spans: Spans, acme: str, tmp_path: Path, imported: str, off: tuple[str, str]
+) -> None:
+    """`from x import f` takes what is there at that time, which may be ours."""
+    (tmp_path / f"{acme}_front.py").write_text(f"from {acme} import speak")
+    paths = {"there": f"{acme}:speak", "here": f"{acme}_front:speak"}
+    if imported == "before":
+        importlib.import_module(f"{acme}_front")
+    ttstrace.instrument(paths["there"])
+    if imported == "between":
+        importlib.import_module(f"{acme}_front")
+    ttstrace.instrument(paths["here"])
+    front, there = importlib.import_module(f"{acme}_front"), importlib.import_module(acme)
+    original = front.speak.__wrapped__
+    assert not isinstance(original, type(front.speak))
+    assert len(front.speak("hey")) == len(there.speak("hey")) == 9600
+    assert len(spans.syntheses()) == 2
+    for each in off:
+        ttstrace.uninstrument(paths[each])
+    assert front.speak is there.speak is original
+    front.speak("hey")
+    assert len(spans.syntheses()) == 2
+    del sys.modules[f"{acme}_front"]
+
+
 def test_off_before_the_import_stays_off(spans: Spans, acme: str) -> None:
     ttstrace.instrument(f"{acme}:speak")
     ttstrace.uninstrument()

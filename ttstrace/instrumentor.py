@@ -196,6 +196,10 @@ class _Applied:
         original = self._before
         if original is _ABSENT:
             original = inspect.getattr_static(owner, attribute, None) or getattr(owner, attribute)
+        # What a module took over by `from ... import` from one that was patched already is put back as it was there.
+        elsewhere = getattr(self._before, "_self_applied", None) if isinstance(self._before, Traced) else None
+        if elsewhere is not None and elsewhere._owner is not owner and elsewhere._before is not _ABSENT:
+            self._before = elsewhere._before
         self._wrapper = wrap(original)
         self._wrapper._self_applied = self
         setattr(owner, attribute, self._wrapper)
