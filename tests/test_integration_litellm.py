@@ -115,6 +115,7 @@ def test_one_span_that_is_true(spans: Spans, service: SpeechServer, speak: Speak
         "tts.audio.sample_rate": RATE,
     }
     assert {name: attributes.get(name) for name in expected} == expected
+    assert attributes["code.function.name"].startswith("litellm.")  # not of the SDK inside
     assert not {"tts.device", "tts.cold_start", "tts.interrupted"} & attributes.keys()
     assert PIECES * DELAY <= attributes["tts.synthesis.duration"] <= took
 
