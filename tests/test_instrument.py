@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
@@ -29,21 +30,25 @@ from ttstrace.instrumentor import Patch, TTSInstrumentor
 
 ROOT = Path(__file__).parent.parent
 BACKENDS = {
-    each.name.removeprefix("ttstrace_"): each.load().package
+    each.name.removeprefix("ttstrace_"): each.load()()
     for each in importlib.metadata.entry_points(group="opentelemetry_instrumentor")
     if each.name.startswith("ttstrace_") and each.name != "ttstrace_targets"
 }
 
 
-def _is_installed(package: str) -> bool:
-    try:
-        return bool(importlib.metadata.version(package))
-    except importlib.metadata.PackageNotFoundError:
-        return False
+def _installed_of(backend: TTSInstrumentor) -> list[str]:
+    """The distributions that bring it here."""
+    found = []
+    for package in (backend.package, *backend.alternatives):
+        try:
+            found += [package] if package and importlib.metadata.version(package) else []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 _NAMESPACES = ("google", "cloud")
-INSTALLED = {name: package for name, package in BACKENDS.items() if _is_installed(package)}
+INSTALLED = {name: packages for name, backend in BACKENDS.items() if (packages := _installed_of(backend))}
 OWNERS = [gtts.tts.gTTS, hibari.tts.Hibari, piper.voice.PiperVoice]
 
 MODULE = """
@@ -310,21 +315,22 @@ def test_options_are_checked_before_anything_is_patched() -> None:
 # --- versions ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "package"), BACKENDS.items())
+@pytest.mark.parametrize(("name", "backend"), BACKENDS.items())
 def test_missing_package(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, package: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, backend: TTSInstrumentor
 ) -> None:
     found = importlib.metadata.version
 
     def version(asked: str) -> str:
-        if asked == package:
+        if asked in (backend.package, *backend.alternatives):
             raise importlib.metadata.PackageNotFoundError(asked)
         return found(asked)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     with pytest.raises(ModuleNotFoundError) as raised:
         ttstrace.instrument(name)
-    assert str(raised.value) == f"{name} is not installed: pip install {package}"
+    fix = f"pip install {backend.package}" if backend.package else "its source tree belongs on sys.path"
+    assert str(raised.value) == f"{name} is not installed: {fix}"
     with caplog.at_level(logging.INFO):
         assert set(ttstrace.instrument()) == set(INSTALLED) - {name}
     assert caplog.records == []
@@ -531,7 +537,7 @@ def without(tmp_path: Path) -> Any:
 
 
 def test_any_subset_of_the_backends(tmp_path: Path, without: Any) -> None:
-    interpreter = without(*set(INSTALLED.values()) - {"hibari-tts"})
+    interpreter = without(*set(itertools.chain(*INSTALLED.values())) - {"hibari-tts"})
     assert service(tmp_path, "hibari", executable=interpreter) == ["hibari.tts.Hibari.__call__"]
     script = "import ttstrace; print(ttstrace.instrument()); ttstrace.instrument('hibari', 'piper')"
     done = python("-c", script, executable=interpreter)
@@ -540,6 +546,6 @@ def test_any_subset_of_the_backends(tmp_path: Path, without: Any) -> None:
 
 
 def test_without_any_backend(tmp_path: Path, without: Any) -> None:
-    interpreter = without(*INSTALLED.values())
+    interpreter = without(*itertools.chain(*INSTALLED.values()))
     assert service(tmp_path, executable=interpreter) == []
     assert python("-c", "import ttstrace; print(ttstrace.instrument())", executable=interpreter).stdout == "[]\n"

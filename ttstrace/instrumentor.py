@@ -21,6 +21,7 @@ import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, Final
@@ -30,6 +31,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from packaging.specifiers import SpecifierSet
 
 from ttstrace.call import (
+    Call,
     Target,
     carry_context,
     option_mapping,
@@ -117,6 +119,46 @@ class Labelled(Patch):
         return _Noticed(original, target, after=found)
 
 
+class Returned(Patch):
+    """A callable whose result is of a class that is known only then, as that of a model that brings its own code: from
+    the first such result on, a method of the class is traced.
+
+    Args:
+        path: the callable.
+        method: the name of the method; a result without one is left alone.
+        label: gets the `Call` of the callable; the method's calls have what it says as `call.label(call.instance)`.
+        options: what is known of the method: see `ttstrace.call.Options`.
+    """
+
+    def __init__(
+        self, path: str, method: str, *, label: Callable[[Call], object] | None = None, **options: Any
+    ) -> None:
+        super().__init__(path, **options)
+        self._method = method
+        self._label = label
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+        options = option_mapping({**defaults, **self.options}, self.path)
+        found: weakref.WeakSet[_Applied] = weakref.WeakSet()  # each is kept by its class: none of them is kept by us
+
+        def returned(result: Any, *call: Any) -> None:
+            owner = type(result)
+            with _lock:
+                method = inspect.getattr_static(owner, self._method, None)
+                if method is None:
+                    return
+                if type(method) is not Traced:
+                    found.add(_Applied(owner, self._method, lambda original: trace(original, options, patched=True)))
+            if self._label is not None:
+                remember_label(result, self._label(Call(target, *call)))
+
+        # What is loaded before anybody listens may well be used when somebody does.
+        noticed = _Noticed(original, target, after=returned, always=True)
+        noticed._self_found = found
+        return noticed
+
+
 class Carried(Patch):
     """A callable that has another one synthesize in a thread of the library's own, where no context is.
 
@@ -131,12 +173,16 @@ class Carried(Patch):
 class _Noticed(Traced):
     """The callable itself, with a call that is noticed, but no synthesis."""
 
+    _self_found: weakref.WeakSet[_Applied]
+    """Patches of what it returned; they come off with it."""
+
     def __init__(
         self,
         function: Any,
         target: Target,
         before: Callable[[Any, Any, Any], object] | None = None,
         after: Callable[[Any, Any, Any, Any], object] | None = None,
+        always: bool = False,
     ) -> None:
         """
         Args:
@@ -144,12 +190,13 @@ class _Noticed(Traced):
             target: what is known of it.
             before: gets instance, positional and named arguments, before the call.
             after: gets the result as well, first, after it.
+            always: also while nobody listens.
         """
 
         def notice(take: Callable[..., object] | None, *call: Any) -> None:
             __tracebackhide__ = True
             try:
-                if take is not None and target.enabled and not idle():
+                if take is not None and target.enabled and (always or not idle()):
                     take(*call)
             except Exception:  # an object that cannot be weakly referenced
                 _log.debug("cannot keep what %s was called with", target.function)
@@ -185,7 +232,7 @@ def parse_path(path: str) -> tuple[str, str, str]:
 class _Applied:
     """One patch in place, and what stood there before."""
 
-    __slots__ = ("_attribute", "_before", "_owner", "_removed", "_wrapper")
+    __slots__ = ("__weakref__", "_attribute", "_before", "_owner", "_removed", "_wrapper")
 
     def __init__(self, owner: Any, attribute: str, wrap: Callable[[Any], Any]) -> None:
         self._owner = owner
@@ -208,6 +255,8 @@ class _Applied:
         # Disabled in any case: where somebody else has patched over it, theirs stays, and calls pass through ours.
         self._wrapper._self_target.enabled = False
         self._removed = True
+        for each in tuple(getattr(self._wrapper, "_self_found", ())):
+            each.remove()
         if not self._put_back():
             _covered.append(self)
 
@@ -298,24 +347,42 @@ class TTSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     name: ClassVar[str]
     """What `instrument()` knows it by; its entry point is `ttstrace_` and this."""
-    package: ClassVar[str]
-    """The distribution to install."""
+    package: ClassVar[str] = ""
+    """The distribution to install; empty where there is none."""
     versions: ClassVar[str] = ""
     """Which versions of it are known to work, as a PEP 440 specifier."""
+    alternatives: ClassVar[Mapping[str, str]] = {}
+    """Other distributions that bring the same modules, and which versions of each are known to work. Looked for in
+    this order, after `package`."""
+    source_tree: ClassVar[str] = ""
+    """The package to look for, of a backend that is run from its source tree: that is in no distribution."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Options of all its patches."""
     patches: ClassVar[tuple[Patch, ...]] = ()
     _automatic = False
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        return (f"{self.package} {self.versions}".strip(),)
+        package, _ = self._installed() or (self.package, None)
+        return (f"{package} {self._distributions()[package]}".strip(),) if package else ()
 
     def installed_version(self) -> str | None:
-        """The version of the package that is installed; None where it is not."""
-        try:
-            return importlib.metadata.version(self.package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
+        """The version that is installed; empty where it is not known, as a source tree's; None where nothing is."""
+        found = self._installed()
+        if found is not None:
+            return found[1]
+        return "" if self.source_tree and _is_importable(self.source_tree) else None
+
+    def _distributions(self) -> dict[str, str]:
+        return {**({self.package: self.versions} if self.package else {}), **self.alternatives}
+
+    def _installed(self) -> tuple[str, str] | None:
+        """The first of its distributions that is installed, and the version."""
+        for package in self._distributions():
+            try:
+                return package, importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return None
 
     def instrument(self, **options: Any) -> None:
         """Patch, if the package is there in a version that is known to work.
@@ -339,25 +406,28 @@ class TTSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             try:
                 enabled = options.pop("enabled", True) and not (automatic and _disabled_by_file(_PREFIX + self.name))
                 self._automatic = automatic
-                if enabled and self._is_supported():
+                if enabled and self._is_supported(automatic):
                     super().instrument(skip_dep_check=True, **options)
             except Exception as error:
                 if not automatic:
                     raise
                 _log.warning("%s is not traced: %s", self.name, error)
 
-    def _is_supported(self) -> bool:
-        version = self.installed_version()
-        if version is None:
-            _log.debug("%s is not traced: %s is not installed", self.name, self.package)
+    def _is_supported(self, automatic: bool) -> bool:
+        found = self._installed()
+        if found is None:
+            # Before a program starts, its own folder is not on the path: the tree may be there once it does.
+            if self.source_tree and (automatic or _is_importable(self.source_tree)):
+                return True
+            _log.debug("%s is not traced: it is not installed", self.name)
             return False
-        if SpecifierSet(self.versions).contains(version, prereleases=True):
+        package, version = found
+        versions = self._distributions()[package]
+        if SpecifierSet(versions).contains(version, prereleases=True):
             return True
         if type(self) not in _warned:
             _warned.add(type(self))
-            _log.warning(
-                "%s is not traced: version %s is installed, known to work is %s", self.package, version, self.versions
-            )
+            _log.warning("%s is not traced: version %s is installed, known to work is %s", package, version, versions)
         return False
 
     def _instrument(self, **options: Any) -> None:
@@ -421,10 +491,14 @@ def _disabled_in(path: str) -> frozenset[str]:
         return frozenset()
 
 
+def _is_importable(package: str) -> bool:
+    return package in sys.modules or importlib.util.find_spec(package) is not None
+
+
 def _checked(path: str, options: Mapping[str, Any]) -> Patch:
     patch = Patch(path, **options)
     package = patch.module.partition(".")[0]
-    if package not in sys.modules and importlib.util.find_spec(package) is None:
+    if not _is_importable(package):
         raise ModuleNotFoundError(f"{path}: there is no module {package!r} here; is it installed, and spelled right?")
     return patch
 
@@ -477,7 +551,9 @@ def instrument(*names: str, **options: Any) -> list[str]:
         else:
             wanted[name] = instrumentor = known[name].load()()
             if instrumentor.installed_version() is None:
-                raise ModuleNotFoundError(f"{name} is not installed: pip install {instrumentor.package}")
+                package = instrumentor.package
+                fix = f"pip install {package}" if package else "its source tree belongs on sys.path"
+                raise ModuleNotFoundError(f"{name} is not installed: {fix}")
     traced: list[str] = []
     fresh: list[str] = []
     with _lock:
