@@ -21,6 +21,7 @@ from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_ra
 from ttstrace.callbacks import listen
 from ttstrace.faults import is_fault, report
 from ttstrace.lifecycle import Operation, Synthesis, is_cold
+from ttstrace.promises import Promises
 from ttstrace.streams import count_pieces
 from ttstrace.timeline import Producer
 from ttstrace.values import Attributes, add_known, check_options
@@ -159,6 +160,39 @@ def carried_context(instance: Any) -> Context | None:
         return None
 
 
+@dataclass(frozen=True)
+class _Preparation:
+    """What an earlier step made something of, and how long it took, the steps before it included."""
+
+    text: Any
+    seconds: float | None
+
+
+_UNSEEN: Final = (None, _Preparation(None, None))
+_prepared: dict[int, tuple[Any, _Preparation]] = {}  # by identity: tensors are not compared as a whole
+
+
+def remember_preparation(made: Any, of: Any, seconds: float) -> None:
+    """Keep what was made for the call that makes audio of it.
+
+    Args:
+        made: such as a spectrogram; the first, of a tuple.
+        of: the text, or what an earlier step made.
+        seconds: how long that took.
+
+    Raises:
+        TypeError: what was made cannot be referenced weakly.
+    """
+    if isinstance(made, tuple):
+        made = made[0]
+    before = _prepared.get(id(of), (None, _Preparation(of if is_text(of) else None, 0.0)))[1]
+    # A card is still at work on it: who waits for that later, waits for both.
+    known = before.seconds is not None and Promises.find() is None
+    key = id(made)
+    total = before.seconds + seconds if known else None  # type: ignore[operator]
+    _prepared[key] = weakref.ref(made, lambda _: _prepared.pop(key, None)), _Preparation(before.text, total)
+
+
 Option = Any  # a literal, or a callable that gets the Call
 
 
@@ -201,6 +235,10 @@ class Options:
     response's stream. It is measured there, and the result stays the same object. None: the result came whole."""
     weights: Option = None
     """The object that holds the loaded model, if that is not the instance."""
+    prepared: Callable[[Call], Any] | None = None
+    """What audio is made of here, where an earlier call made that of the text, such as a spectrogram (callable only):
+    its text and its time are the synthesis's; where it was not seen (see `ttstrace.instrumentor.Prepared`), the text
+    and the synthesis's duration are unknown."""
     server: Option = None
     """URL of the service, or host:port; host and port are recorded."""
     input_type: Option = None
@@ -448,6 +486,11 @@ class CallSynthesis(Synthesis):
     def _find_text(self) -> Any:
         """The text by DESIGN section 3: a named argument, else the only str that can be one, else None."""
         target = self._target
+        if target.options.prepared is not None:
+            made = self._ask(target.options.prepared)
+            preparation = _prepared.get(id(made), _UNSEEN)[1]
+            self.prepared = preparation.seconds
+            return preparation.text
         option = target.options.text
         if option is not None and not isinstance(option, str):
             return self._ask(option)

@@ -23,6 +23,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
+from time import perf_counter
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
@@ -38,6 +39,7 @@ from ttstrace.call import (
     remember,
     remember_construction,
     remember_label,
+    remember_preparation,
 )
 from ttstrace.decorator import Traced, trace
 from ttstrace.providers import idle
@@ -159,6 +161,30 @@ class Returned(Patch):
         return noticed
 
 
+class Prepared(Patch):
+    """A callable that makes no audio yet, but what another one makes audio of, such as a spectrogram of a text.
+
+    The call that is given what it returned, or the first of a tuple of that, has its text and its time by the option
+    `prepared`.
+
+    Args:
+        path: the callable.
+        of: its parameter that holds the text, or what an earlier such callable returned.
+    """
+
+    def __init__(self, path: str, of: str) -> None:
+        super().__init__(path)
+        self._of = of
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+
+        def made(result: Any, seconds: float, *call: Any) -> None:
+            remember_preparation(result, target.bind(*call).get(self._of), seconds)
+
+        return _Noticed(original, target, timed=made)
+
+
 class Carried(Patch):
     """A callable that has another one synthesize in a thread of the library's own, where no context is.
 
@@ -183,6 +209,7 @@ class _Noticed(Traced):
         before: Callable[[Any, Any, Any], object] | None = None,
         after: Callable[[Any, Any, Any, Any], object] | None = None,
         always: bool = False,
+        timed: Callable[[Any, float, Any, Any, Any], object] | None = None,
     ) -> None:
         """
         Args:
@@ -191,6 +218,7 @@ class _Noticed(Traced):
             before: gets instance, positional and named arguments, before the call.
             after: gets the result as well, first, after it.
             always: also while nobody listens.
+            timed: gets the result and the seconds that the call took, first, after it.
         """
 
         def notice(take: Callable[..., object] | None, *call: Any) -> None:
@@ -204,8 +232,11 @@ class _Noticed(Traced):
         def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             __tracebackhide__ = True
             notice(before, instance, args, kwargs)
+            begun = perf_counter()
             result = wrapped(*args, **kwargs)
+            seconds = perf_counter() - begun
             notice(after, result, instance, args, kwargs)
+            notice(timed, result, seconds, instance, args, kwargs)
             return result
 
         wrapt.FunctionWrapper.__init__(self, function, call)

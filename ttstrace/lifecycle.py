@@ -230,6 +230,7 @@ class Synthesis:
         "ended",
         "inner",
         "operation",
+        "prepared",
         "reader",
         "remote_inside",
         "span",
@@ -258,6 +259,8 @@ class Synthesis:
         """The text itself, piece by piece, held only while content capture is on, and until the end."""
         self.texts: int | None = None
         """How many texts were given as a list: the result may be a batch of as many."""
+        self.prepared: float | None = 0.0
+        """Seconds that earlier steps took, of which this one makes the audio; None where that is not known."""
         self.streamed: bool | None = None
         self.sync_generator = False
         self.inner = False
@@ -790,7 +793,9 @@ class Synthesis:
             if self.timeline is not None:
                 reader = self.reader or AudioReader(onset=False)
                 duration = self._describe_timeline(attributes, self.timeline, reader, end)
-            if duration is not None and known:
+            prepared = self.prepared
+            if duration is not None and known and prepared is not None:
+                duration += prepared
                 attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
                 if seconds and error is None:
                     attributes[semconv.TTS_RTF] = rtf = duration / seconds
