@@ -11,11 +11,11 @@ import pytest
 from backends import work
 from conftest import Spans, between
 from opentelemetry.trace import SpanKind, StatusCode
-from torchaudio_pure import import_torchaudio
+from torchaudio_cpu import leave_out_extension
 
 import ttstrace
 
-import_torchaudio()
+leave_out_extension()
 torch = pytest.importorskip("torch")
 speechbrain = pytest.importorskip("speechbrain")
 
