@@ -41,6 +41,7 @@ class Door:
     """The answer's body for pieces of audio."""
     headers: dict[str, str] = field(default_factory=dict)
     audio: bytes = AUDIO
+    content_type: str = "audio/wav"
 
     @property
     def id(self) -> str:
@@ -167,6 +168,61 @@ def _typecast_stream(url: str) -> Iterator[bytes]:
     client = typecast.Typecast(host=url, api_key="no")
     request = typecast.models.TTSRequestStream(voice_id="v1", text=TEXT, model="ssfm-v30", language="kor")
     return iter(client.text_to_speech_stream(request))
+
+
+_SUPERTONE = {"voice_id": "v1", "text": TEXT, "language": "ko", "model": "sona_speech_2"}
+
+
+def _supertone_client(url: str) -> Any:
+    import supertone
+
+    return supertone.Supertone(api_key="no", server_url=url)  # its connections end when it is dropped
+
+
+def _supertone(url: str) -> Iterator[bytes]:
+    client = _supertone_client(url)
+    yield client.text_to_speech.create_speech(**_SUPERTONE).result.read()
+
+
+def _supertone_phonemes(url: str) -> bytes:
+    client = _supertone_client(url)
+    said = client.text_to_speech.create_speech(**_SUPERTONE, include_phonemes=True)
+    return base64.b64decode(said.result.audio_base64)
+
+
+def _supertone_stream(url: str) -> Iterator[bytes]:
+    client = _supertone_client(url)
+    response = client.text_to_speech.stream_speech(**_SUPERTONE).result
+    try:
+        yield from response.iter_bytes()
+    finally:
+        response.close()
+
+
+def _supertone_async(url: str) -> Iterator[bytes]:
+    async def speak() -> bytes:
+        client = _supertone_client(url)
+        said = await client.text_to_speech.create_speech_async(**_SUPERTONE)
+        return bytes(said.result.content)
+
+    yield asyncio.run(speak())
+
+
+def _supertone_stream_async(url: str) -> Iterator[bytes]:
+    async def speak() -> Any:
+        client = _supertone_client(url)
+        said = await client.text_to_speech.stream_speech_async(**_SUPERTONE)
+        try:
+            async for piece in said.result.aiter_bytes():
+                yield piece
+        finally:
+            await said.result.aclose()
+
+    return _run(speak())
+
+
+def _supertone_says(pieces: list[bytes]) -> list[bytes]:
+    return [json.dumps({"audio_base64": base64.b64encode(b"".join(pieces)).decode()}).encode()]
 
 
 _POLLY = {
@@ -397,6 +453,7 @@ _CARTESIA_TOLD = {"gen_ai.request.model": "sonic-3", "gen_ai.speech.voice": "v1"
 _ELEVENLABS_TOLD = {"gen_ai.request.model": "eleven_v3", "gen_ai.speech.voice": "v1", "tts.language": "ko"}
 _DEEPGRAM_TOLD = {"gen_ai.request.model": "aura-2"}
 _TYPECAST_TOLD = {"gen_ai.request.model": "ssfm-v30", "gen_ai.speech.voice": "v1", "tts.language": "kor"}
+_SUPERTONE_TOLD = {"gen_ai.request.model": "sona_speech_2", "gen_ai.speech.voice": "v1", "tts.language": "ko"}
 _POLLY_TOLD = {
     "gen_ai.request.model": "neural", "gen_ai.speech.voice": "Seoyeon", "tts.language": "ko-KR",
     "tts.input.type": "text", "tts.usage.characters": 12, "tts.audio.format": "pcm_s16le",
@@ -443,6 +500,14 @@ DOORS = [
     Door("deepgram", "async", "deepgram", _deepgram_async, True, _DEEPGRAM_TOLD),
     Door("typecast", "whole", "typecast", _typecast, False, _TYPECAST_TOLD),
     Door("typecast", "stream", "typecast", _typecast_stream, True, _TYPECAST_TOLD),
+    Door("supertone", "read", "supertone", _supertone, True, _SUPERTONE_TOLD),
+    Door(
+        "supertone", "phonemes", "supertone", _supertone_phonemes, False, _SUPERTONE_TOLD, _supertone_says,
+        content_type="application/json",
+    ),
+    Door("supertone", "stream", "supertone", _supertone_stream, True, _SUPERTONE_TOLD),
+    Door("supertone", "collect", "supertone", _supertone_async, True, _SUPERTONE_TOLD),
+    Door("supertone", "async", "supertone", _supertone_stream_async, True, _SUPERTONE_TOLD),
     Door("groq", "async", "groq", _groq_async, False, _GROQ_TOLD),
     Door("typecast", "async", "typecast", _typecast_async, True, _TYPECAST_TOLD),
     Door("together", "create", "together", _together, False, _TOGETHER_TOLD),
@@ -502,6 +567,7 @@ def service(door: Door) -> Iterator[SpeechServer]:
     service.pieces = door.pieces([door.audio[at : at + size] for at in range(0, len(door.audio), size)])
     service.delay = DELAY
     service.headers = door.headers
+    service.content_type = door.content_type
     with serving(service):
         yield service
 
@@ -589,3 +655,24 @@ def test_originals_are_put_back(backend: str) -> None:
     assert all(vars(owner).get(name) is not was for (owner, name), was in zip(held, before, strict=True))
     ttstrace.uninstrument(backend)
     assert all(vars(owner).get(name) is was for (owner, name), was in zip(held, before, strict=True))
+
+
+def test_supertone_sends_a_long_text_in_several_requests(spans: Spans) -> None:
+    """Each is a synthesis of its own, and the caller gets one WAV file."""
+    pytest.importorskip("supertone")
+    ttstrace.instrument("supertone")
+    service = SpeechServer()
+    service.pieces = [AUDIO]
+    text = "This is a sentence of the text. " * 20
+    try:
+        with serving(service):
+            client = _supertone_client(service.url)
+            said = client.text_to_speech.create_speech(**{**_SUPERTONE, "text": text}).result.content
+    finally:
+        ttstrace.uninstrument()
+    asked = [json.loads(body)["text"] for _, _, body in service.requests]
+    assert len(asked) > 1
+    told = [dict(span.attributes or {}) for span in spans.syntheses()]
+    assert sorted(each["tts.input.characters"] for each in told) == sorted(map(len, asked))
+    assert [each["tts.audio.duration"] for each in told] == [1.0] * len(asked)
+    assert len(said) == len(AUDIO) + (len(asked) - 1) * len(pcm16(tone(24_000)))

@@ -19,8 +19,8 @@ def _http_response(call: Call) -> Any:
     return getattr(result, "http_response", None) or getattr(result, "response", None)
 
 
-def _is_encoded(response: Any) -> bool:
-    """By gzip or the like, in transport: what is read from the stream is then not the audio yet."""
+def is_encoded(response: Any) -> bool:
+    """Whether a body is encoded in transport, by gzip or the like: what its stream gives is then not the audio yet."""
     return bool(response.headers.get("content-encoding", "identity") != "identity")
 
 
@@ -34,7 +34,7 @@ def _body(call: Call) -> tuple[Any, str] | None:
 def audio(call: Call) -> object:
     response = _http_response(call)
     if call.chunk is not None:
-        return None if response is not None and _is_encoded(response) else call.chunk
+        return None if response is not None and is_encoded(response) else call.chunk
     return call.result if response is None else response.content
 
 
