@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +17,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 import ttstrace
 
 edge_tts = pytest.importorskip("edge_tts")
-web = pytest.importorskip("aiohttp.web")
+pytest.importorskip("aiohttp.web")
+from edge_server import EdgeService, serving  # noqa: E402 - needs them
 
 TEXT = "안녕하세요 & 반갑습니다."
 VOICE = "ko-KR-SunHiNeural"
@@ -28,51 +27,12 @@ PIECES = 4
 DELAY = 0.08  # seconds before each piece
 
 
-class Service:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.mute = False
-        self.port = 0
-
-    async def handle(self, request: Any) -> Any:
-        socket = web.WebSocketResponse(compress=True)
-        await socket.prepare(request)
-        await socket.receive_str()  # the configuration
-        self.texts.append((await socket.receive_str()).partition("\r\n\r\n")[2])
-        await socket.send_str("X-RequestId:1\r\nPath:turn.start\r\n\r\n{}")
-        size = len(AUDIO) // PIECES + 1
-        for at in range(0, 0 if self.mute else len(AUDIO), size):
-            await asyncio.sleep(DELAY)
-            header = b"X-RequestId:1\r\nContent-Type:audio/mpeg\r\nPath:audio\r\n"
-            await socket.send_bytes(len(header).to_bytes(2, "big") + header + AUDIO[at : at + size])
-            boundary = {"Offset": at, "Duration": 1, "text": {"Text": "x"}}
-            told = json.dumps({"Metadata": [{"Type": "WordBoundary", "Data": boundary}]})
-            await socket.send_str(f"X-RequestId:1\r\nPath:audio.metadata\r\n\r\n{told}")
-        await socket.send_str("X-RequestId:1\r\nPath:turn.end\r\n\r\n{}")
-        await socket.close()
-        return socket
-
-
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    service = Service()
-    loop = asyncio.new_event_loop()
-    app = web.Application()
-    app.router.add_get("/", service.handle)
-    runner = web.AppRunner(app)
-    loop.run_until_complete(runner.setup())
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    loop.run_until_complete(site.start())
-    service.port = runner.addresses[0][1]
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    monkeypatch.setattr("edge_tts.communicate.WSS_URL", f"ws://127.0.0.1:{service.port}/?TrustedClientToken=x")
-    monkeypatch.setattr("edge_tts.communicate._SSL_CTX", None)
-    yield service
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[EdgeService]:
+    with serving(EdgeService(AUDIO, PIECES, DELAY)) as service:
+        monkeypatch.setattr("edge_tts.communicate.WSS_URL", service.url)
+        monkeypatch.setattr("edge_tts.communicate._SSL_CTX", None)
+        yield service
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +66,7 @@ def _save_sync(speech: Any, file: Path) -> bytes:
 @pytest.mark.keeps_time
 @pytest.mark.parametrize("door", [_stream, _save, _stream_sync, _save_sync])
 def test_one_span_in_the_callers_trace(
-    spans: Spans, service: Service, tmp_path: Path, door: Callable[[Any, Path], bytes]
+    spans: Spans, service: EdgeService, tmp_path: Path, door: Callable[[Any, Path], bytes]
 ) -> None:
     with trace.get_tracer("caller").start_as_current_span("caller") as caller:
         begun = time.perf_counter()
@@ -140,7 +100,7 @@ def test_one_span_in_the_callers_trace(
         assert DELAY <= attributes["gen_ai.response.time_to_first_chunk"] <= took - DELAY
 
 
-def test_the_callers_context_is_for_one_synthesis(spans: Spans, service: Service, tmp_path: Path) -> None:
+def test_the_callers_context_is_for_one_synthesis(spans: Spans, service: EdgeService, tmp_path: Path) -> None:
     speech = edge_tts.Communicate(TEXT, VOICE)
     with trace.get_tracer("caller").start_as_current_span("caller"):
         _save_sync(speech, tmp_path / "first.mp3")
@@ -152,7 +112,7 @@ def test_the_callers_context_is_for_one_synthesis(spans: Spans, service: Service
     assert second.status.status_code is StatusCode.ERROR
 
 
-def test_nothing_came(spans: Spans, service: Service, tmp_path: Path) -> None:
+def test_nothing_came(spans: Spans, service: EdgeService, tmp_path: Path) -> None:
     service.mute = True
     with pytest.raises(edge_tts.exceptions.NoAudioReceived):
         _save(edge_tts.Communicate(TEXT, VOICE), tmp_path / "speech.mp3")

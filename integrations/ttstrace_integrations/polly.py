@@ -39,7 +39,7 @@ class PollyInstrumentor(TTSInstrumentor):
         "language": lambda call: _asked(call).get("LanguageCode"),
         "format": lambda call: "pcm_s16le" if _is_raw(call) else None,
         "sample_rate": lambda call: int(_asked(call).get("SampleRate", _PCM_RATE)) if _is_raw(call) else None,
-        "usage_characters": lambda call: call.result["RequestCharacters"],
+        "usage_characters": lambda call: call.result.get("RequestCharacters"),
         "server": lambda call: call.instance.meta.endpoint_url,
     }
     patches = (
