@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import textwrap
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ from ttstrace import instrumentor, semconv
 from ttstrace.instrumentor import Patch, TTSInstrumentor
 
 ROOT = Path(__file__).parent.parent
-BACKENDS = {
+BACKENDS: dict[str, TTSInstrumentor] = {
     each.name.removeprefix("ttstrace_"): each.load()()
     for each in importlib.metadata.entry_points(group="opentelemetry_instrumentor")
     if each.name.startswith("ttstrace_") and each.name != "ttstrace_targets"
 }
+PACKAGES = {name: each.package for name, each in BACKENDS.items() if each.package}
+"""The distribution of each that comes as one."""
 
 
 def _installed_of(backend: TTSInstrumentor) -> list[str]:
@@ -109,6 +111,18 @@ def held(*owners: Any) -> list[dict[str, Any]]:
 def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
     """The same names, in the same order, for the identical objects."""
     return all(list(a) == list(b) and all(a[name] is b[name] for name in a) for a, b in zip(one, other, strict=True))
+
+
+def own_part(parts: Sequence[str]) -> tuple[str, ...]:
+    """Of the path of a file or a module, as much as is one package's own."""
+    own = next((at for at, part in enumerate(parts) if part not in _NAMESPACES), len(parts))
+    return tuple(parts[: own + 1])
+
+
+def parts_of(package: str) -> set[tuple[str, ...]]:
+    """Where a package lies below `site-packages`."""
+    files = [Path(file).parts for file in importlib.metadata.files(package) or ()]
+    return {own_part(parts) for parts in files if parts[0] != ".."}
 
 
 # --- on and off --------------------------------------------------------------------------------------------------
@@ -336,15 +350,37 @@ def test_missing_package(
     assert caplog.records == []
 
 
-def test_wrong_version(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def claim(folder: Path, package: str, version: str) -> None:
+    """Say that this version of a package is installed, whether it is or not: as soon as the folder is on the path."""
+    told = folder / f"{package.replace('-', '_')}-{version}.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+
+
+def warning(name: str, version: str) -> str:
+    known = BACKENDS[name].versions
+    return f"{PACKAGES[name]} is not traced: version {version} is installed, known to work is {known}"
+
+
+@pytest.mark.parametrize("version", ["0.0.1", "999.1"])
+@pytest.mark.parametrize("name", PACKAGES)
+def test_wrong_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, version: str
+) -> None:
+    """One warning that names both versions, however often it is asked for, and nothing patched."""
     before = held(*OWNERS)
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.2.0")
+    claim(tmp_path, PACKAGES[name], version)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(instrumentor, "_warned", set())
-    assert ttstrace.instrument("piper") == []
-    assert ttstrace.instrument("piper") == []
+    with caplog.at_level(logging.INFO):
+        assert set(ttstrace.instrument()) == set(INSTALLED) - {name}
+        ttstrace.uninstrument()
+        assert ttstrace.instrument(name) == []
+        assert set(ttstrace.instrument()) == set(INSTALLED) - {name}
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert record.getMessage() == ("piper-tts is not traced: version 1.2.0 is installed, known to work is >=1.3,<2")
+    assert record.getMessage() == warning(name, version)
+    ttstrace.uninstrument()
     assert same(before, held(*OWNERS))
 
 
@@ -395,27 +431,43 @@ def python(*command: str, executable: str = sys.executable, **environment: str) 
     )
 
 
-def test_nothing_is_imported_before_it_is_wanted() -> None:
+def libraries() -> set[str]:
+    """Everything that an integration is about, as modules, and what such libraries build on."""
+    beside = {"numpy", "requests", "httpx", "httpx2", "onnxruntime", "torch", "aiohttp", "grpc", "websockets"}
+    return beside | {
+        ".".join(own_part(patch.module.split(".")))
+        for integration in BACKENDS.values()
+        for patch in integration.patches
+    }
+
+
+def test_integrations_import_no_library() -> None:
+    """Neither do all of them import one, nor does patching with all of them; what is imported then is patched."""
     script = """
-        import sys, ttstrace
-        print([name for name in sys.modules if name.startswith("opentelemetry.instrumentation")])
+        import importlib, json, pkgutil, sys
+        import ttstrace, ttstrace_integrations
+        def there(names=set(json.loads(sys.argv[1]))):
+            return sorted(names & set(sys.modules))
+        print([name for name in sys.modules if name.startswith("opentelemetry.instrumentation")], there())
         traced = ttstrace.instrument()
-        print(sorted(traced))
-        print([name for name in NAMES if name in sys.modules])
+        print(sorted(traced), there())
+        every = [each.name for each in pkgutil.iter_modules(ttstrace_integrations.__path__)]
+        for each in every:
+            importlib.import_module(f"ttstrace_integrations.{each}")
+        print([each for each in every if not each.startswith("_")], there())
         from gtts import gTTS
         from hibari import Hibari
-        print(type(gTTS.save).__name__, type(Hibari.__call__).__name__)
+        print(type(gTTS.save).__name__, type(Hibari.__call__).__name__, "hibari" in there())
         ttstrace.uninstrument()
         print(type(gTTS.save).__name__, type(Hibari.__call__).__name__)
     """
-    names = [*BACKENDS, "numpy", "requests", "httpx", "boto3", "botocore"]
-    done = python("-c", textwrap.dedent(script).replace("NAMES", repr(names)))
+    done = python("-c", textwrap.dedent(script), json.dumps(sorted(libraries())))
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "[]",
-        str(sorted(INSTALLED)),
-        "[]",
-        "_TracedMethod _TracedMethod",
+        "[] []",
+        f"{sorted(INSTALLED)} []",
+        f"{sorted(BACKENDS)} []",
+        "_TracedMethod _TracedMethod True",
         "function function",
     ]
 
@@ -469,8 +521,26 @@ def test_opentelemetry_instrument(tmp_path: Path) -> None:
 
 
 def test_opentelemetry_instrument_with_one_disabled(tmp_path: Path) -> None:
-    disabled = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "ttstrace_hibari"}
+    disabled = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "ttstrace_hibari, ttstrace_targets"}
     assert service(tmp_path, "hibari", "piper", **disabled) == ["piper.voice.PiperVoice.synthesize"]
+
+
+def test_instrument_with_some_disabled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """`instrument()` asks the variable; what is named in the code is wanted all the same."""
+    before = held(*OWNERS)
+    monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "ttstrace_hibari, requests ,ttstrace_piper")
+    with caplog.at_level(logging.INFO):
+        assert set(ttstrace.instrument()) == set(INSTALLED) - {"hibari", "piper"}
+        assert same(before[1:], held(*OWNERS[1:]))
+        assert ttstrace.instrument("hibari") == ["hibari"]
+        assert not same(before[1:2], held(*OWNERS[1:2]))
+        ttstrace.uninstrument()
+        monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "*")
+        monkeypatch.setenv("TTSTRACE_TARGETS", "hibari.tts:Hibari.stream")
+        assert ttstrace.instrument() == []
+        monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "ttstrace_targets")
+        assert set(ttstrace.instrument()) == set(INSTALLED)
+    assert caplog.records == []
 
 
 def test_opentelemetry_instrument_with_targets(tmp_path: Path) -> None:
@@ -479,8 +549,8 @@ def test_opentelemetry_instrument_with_targets(tmp_path: Path) -> None:
     assert service(tmp_path, "acme", TTSTRACE_TARGETS="acme:speak") == ["acme.speak"]
 
 
-def test_configuration_file(tmp_path: Path) -> None:
-    """Its options hold, and so does `enabled: false`, when the instrumentors are called for the second time."""
+def configuration(tmp_path: Path) -> Path:
+    """A file of the declarative configuration that leaves hibari alone, and says what language piper speaks."""
     config = tmp_path / "otel.yaml"
     config.write_text(
         textwrap.dedent("""
@@ -494,9 +564,19 @@ def test_configuration_file(tmp_path: Path) -> None:
                 ttstrace_piper: {language: en-GB}
         """)
     )
+    return config
+
+
+@pytest.mark.parametrize("by", ["opentelemetry-instrument", "instrument()"])
+def test_configuration_file(tmp_path: Path, by: str) -> None:
+    """Its options hold, and so does `enabled: false`, when the instrumentors are called for the second time."""
     script = tmp_path / "service.py"
     script.write_text(SERVICE)
-    done = python(*AUTO, sys.executable, str(script), "hibari", "piper", OTEL_CONFIG_FILE=str(config))
+    command: tuple[str, ...] = (*AUTO, sys.executable, str(script))
+    if by == "instrument()":
+        script.write_text("import ttstrace; ttstrace.configure(); ttstrace.instrument()\n" + SERVICE)
+        command = (str(script),)
+    done = python(*command, "hibari", "piper", OTEL_CONFIG_FILE=str(configuration(tmp_path)))
     assert done.returncode == 0
     ours = [line for line in done.stderr.splitlines() if "ignoring configurator kwargs" not in line]  # OpenTelemetry's
     assert ours == []
@@ -505,18 +585,44 @@ def test_configuration_file(tmp_path: Path) -> None:
     assert '"gen_ai.provider.name": "piper"' in done.stdout
 
 
+def test_instrument_with_a_configuration_file_that_nobody_has_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that sets up OpenTelemetry itself: what the file leaves out is left out."""
+    monkeypatch.setenv("OTEL_CONFIG_FILE", str(configuration(tmp_path)))
+    assert set(ttstrace.instrument()) == set(INSTALLED) - {"hibari"}
+    assert ttstrace.instrument("hibari") == ["hibari"]
+    assert caplog.records == []
+
+
+def test_opentelemetry_instrument_with_wrong_versions(tmp_path: Path) -> None:
+    """One warning for each, though the file has some instrumentors called twice; none for what is disabled."""
+    folder = tmp_path / "claims"
+    folder.mkdir()
+    for package in PACKAGES.values():
+        claim(folder, package, "999.1")
+    script = tmp_path / "service.py"
+    script.write_text(SERVICE)
+    done = python(
+        *(*AUTO, sys.executable, str(script)),
+        PYTHONPATH=str(folder),
+        OTEL_CONFIG_FILE=str(configuration(tmp_path)),
+        OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="ttstrace_gtts",
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    # Others that know one of these packages may find its version strange as well.
+    ours = [line for line in done.stderr.splitlines() if "is not traced" in line]
+    assert sorted(ours) == sorted(warning(name, "999.1") for name in set(PACKAGES) - {"gtts", "hibari"})
+
+
 @pytest.fixture
 def without(tmp_path: Path) -> Any:
-    """Makes an environment that has all that this one has, but for some packages; gives its interpreter."""
+    """Makes an environment that has all that this one has, but for some packages; gives its interpreter.
+
+    What ttstrace logs above debug goes to its standard error, from the start."""
 
     def make(*packages: str) -> str:
-        files = [Path(file) for package in packages for file in importlib.metadata.files(package) or ()]
-        hidden = {
-            parts
-            for file in files
-            for parts in (file.parts[:1], file.parts[:2], file.parts[:3])
-            if file.parts[0] != ".."
-        }
+        hidden = {parts for package in packages for parts in parts_of(package)}
         venv.create(tmp_path / "venv", symlinks=True)
         interpreter = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
         asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -531,6 +637,10 @@ def without(tmp_path: Path) -> Any:
                     (into / entry.name).symlink_to(entry)
 
         link(Path(sysconfig.get_path("purelib")), site)
+        (site / "told.pth").write_text(
+            "import logging; ours = logging.getLogger('ttstrace'); ours.setLevel('INFO'); "
+            "ours.addHandler(logging.StreamHandler())\n"
+        )
         return str(interpreter)
 
     return make
@@ -542,10 +652,42 @@ def test_any_subset_of_the_backends(tmp_path: Path, without: Any) -> None:
     script = "import ttstrace; print(ttstrace.instrument()); ttstrace.instrument('hibari', 'piper')"
     done = python("-c", script, executable=interpreter)
     assert done.stdout == "['hibari']\n"
+    assert done.stderr.startswith("Traceback")
     assert done.stderr.endswith("ModuleNotFoundError: piper is not installed: pip install piper-tts\n")
+
+
+def test_without_each_of_the_backends(without: Any) -> None:
+    """One after the other is not there: the others are traced, and nothing is logged above debug."""
+    script = """
+        import importlib, importlib.metadata, json, os, sys, ttstrace
+        site = next(each for each in sys.path if each.endswith("site-packages"))
+        said = {}
+        for name, (packages, entries) in json.loads(sys.argv[1]).items():
+            moved = [each for each in (os.path.join(site, *parts) for parts in entries) if os.path.islink(each)]
+            for each in moved:
+                os.rename(each, f"{each}-hidden")
+            importlib.invalidate_caches()
+            still_there = {each.name for each in importlib.metadata.distributions()} & set(packages)
+            assert not still_there, still_there
+            said[name] = ttstrace.instrument()
+            ttstrace.uninstrument()
+            for each in moved:
+                os.rename(f"{each}-hidden", each)
+        importlib.invalidate_caches()
+        print(json.dumps({**said, "": ttstrace.instrument()}))
+    """
+    entries = {
+        name: (packages, sorted({parts for package in packages for parts in parts_of(package)}))
+        for name, packages in INSTALLED.items()
+    }
+    done = python("-c", textwrap.dedent(script), json.dumps(entries), executable=without())
+    assert (done.returncode, done.stderr) == (0, "")
+    said = {name: set(traced) for name, traced in json.loads(done.stdout).items()}
+    assert said == {name: set(INSTALLED) - {name} for name in (*INSTALLED, "")}
 
 
 def test_without_any_backend(tmp_path: Path, without: Any) -> None:
     interpreter = without(*itertools.chain(*INSTALLED.values()))
     assert service(tmp_path, executable=interpreter) == []
-    assert python("-c", "import ttstrace; print(ttstrace.instrument())", executable=interpreter).stdout == "[]\n"
+    done = python("-c", "import ttstrace; print(ttstrace.instrument())", executable=interpreter)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

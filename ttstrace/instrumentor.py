@@ -48,6 +48,7 @@ _log = logging.getLogger("ttstrace")
 
 _TARGETS_VARIABLE: Final = "TTSTRACE_TARGETS"
 _CONFIG_FILE_VARIABLE: Final = "OTEL_CONFIG_FILE"
+_DISABLED_VARIABLE: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 _GROUP: Final = "opentelemetry_instrumentor"
 _PREFIX: Final = "ttstrace_"
 _ABSENT: Final = object()
@@ -503,6 +504,13 @@ class TargetsInstrumentor(TTSInstrumentor):
             _uninstrument_path(_target_paths.pop())
 
 
+def _is_disabled(entry_point: str) -> bool:
+    """Whether whoever runs the program wants it left out, by the variable that `opentelemetry-instrument` reads, or by
+    the file."""
+    listed = [each.strip() for each in os.environ.get(_DISABLED_VARIABLE, "").split(",")]
+    return entry_point in listed or "*" in listed or _disabled_by_file(entry_point)
+
+
 def _disabled_by_file(entry_point: str) -> bool:
     """Whether the file of the declarative configuration says `enabled: false`, which `opentelemetry-instrument`, as
     it comes by after the file was applied, does not look at."""
@@ -554,7 +562,9 @@ def instrument(*names: str, **options: Any) -> list[str]:
 
     Args:
         names: backends (`"gtts"`, `"piper"`, ...), and callables as `package.module:Class.method`. None: every known
-            backend that is installed, and what `TTSTRACE_TARGETS` names.
+            backend that is installed, and what `TTSTRACE_TARGETS` names; without those that
+            `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` (as `ttstrace_gtts`) or `enabled: false` in `OTEL_CONFIG_FILE`
+            leaves out.
         options: for callables named by path: the options of :func:`ttstrace.traced_synthesis`.
 
     Returns:
@@ -610,6 +620,9 @@ def instrument(*names: str, **options: Any) -> list[str]:
 def _instrument_all(known: Mapping[str, Any]) -> list[str]:
     traced = []
     for name in sorted(known):
+        if _is_disabled(_PREFIX + name):
+            _log.debug("%s is not traced: it is disabled", name)
+            continue
         try:
             instrumentor = known[name].load()()
             instrumentor.instrument()
