@@ -87,10 +87,8 @@ class Call:
     def label(self, value: object) -> object | None:
         """The name by which a value was looked up; None where that was not seen. See
         `ttstrace.instrumentor.Labelled`."""
-        try:
-            return _labels.get(value)
-        except TypeError:  # it cannot be hashed or referenced
-            return None
+        found = _labels.get(id(_anchor(value)))
+        return None if found is None else found[1]
 
     @property
     def remembered(self) -> list[dict[str, Any]]:
@@ -103,7 +101,8 @@ class Call:
 
 
 _constructed: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
-_labels: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
+# By identity: arrays and tensors are equal element by element.
+_labels: dict[int, tuple[weakref.ref[Any], object]] = {}
 _remembered: weakref.WeakKeyDictionary[Any, list[dict[str, Any]]] = weakref.WeakKeyDictionary()
 _REMEMBERED_MAX: Final = 10_000
 
@@ -118,12 +117,30 @@ def remember_construction(instance: Any, arguments: dict[str, Any]) -> None:
 
 
 def remember_label(found: Any, label: object) -> None:
-    """Keep by what name something was looked up.
+    """Keep by what name something was looked up. Of what is no name (reference audio), only that there was some.
 
     Raises:
         TypeError: what was found cannot be referenced weakly.
     """
-    _labels[found] = label
+    anchor = _anchor(found)
+    key = id(anchor)
+
+    def forget(gone: weakref.ref[Any]) -> None:
+        held = _labels.get(key)
+        if held is not None and held[0] is gone:
+            del _labels[key]
+
+    _labels[key] = weakref.ref(anchor, forget), label if isinstance(label, (str, int, os.PathLike)) else _NO_NAME
+
+
+_NO_NAME: Final = object()
+
+
+def _anchor(value: Any) -> Any:
+    """What stands for a mapping, which cannot be referenced weakly: the first of its values, and so on."""
+    while isinstance(value, Mapping) and value:
+        value = next(iter(value.values()))
+    return value
 
 
 def remember(instance: Any, arguments: dict[str, Any]) -> None:
