@@ -24,7 +24,7 @@ from ttstrace.lifecycle import Operation, Synthesis, is_cold
 from ttstrace.promises import Promises
 from ttstrace.streams import count_pieces
 from ttstrace.timeline import Producer
-from ttstrace.values import Attributes, add_known, check_options
+from ttstrace.values import Attributes, add_known, check_options, clean
 
 _TEXT_ARGUMENTS: Final = (
     "text", "texts", "gen_text", "tts_text", "input_text", "transcript", "sentence", "sentences", "ssml", "prompt",
@@ -250,6 +250,18 @@ class Options:
     """Where audio still comes from that is yet to be read, behind the result that is handed out (callable only): the
     object and the name of its attribute, or the mapping and its key, that everybody reads it through, such as an HTTP
     response's stream. It is measured there, and the result stays the same object. None: the result came whole."""
+    wait: str | None = None
+    """The method of the result by which the program waits for what the call is still at work on elsewhere, and which
+    returns that: of an SDK's futures of its own kind (literal)."""
+    continues: Callable[[Call], Any] | None = None
+    """Whether audio is still to come that is read elsewhere, by what is made with the result (callable only): see
+    `ttstrace.instrumentor.Opened`."""
+    failed: Callable[[Call], BaseException | None] | None = None
+    """What a result says that failed, where the backend does not raise (callable only): a
+    `ttstrace.exceptions.Failure`; a `CancelledError` where the program itself put an end to it."""
+    duration: Option = None
+    """Seconds that the backend says it took, where those of the call tell nothing of it: the result is fetched later,
+    or played. None, or negative: not known."""
     weights: Option = None
     """The object that holds the loaded model, if that is not the instance."""
     prepared: Callable[[Call], Any] | None = None
@@ -329,7 +341,11 @@ class Target(Operation):
         self._asked = tuple(asked)
         self.asks = bool(asked)
         self.picks = options.audio is not None
-        self.defers = options.body is not None
+        self.wait = options.wait
+        self.continues = options.continues is not None
+        self.defers = self.continues or options.body is not None or options.wait is not None
+        self.fails = options.failed is not None
+        self.says_duration = options.duration is not None
         self.plays = callable(options.plays) or bool(options.plays) or options.callback is not None
         self.synthesis = CallSynthesis if options.callback is None else CallbackSynthesis
         """What a call of it is."""
@@ -624,6 +640,13 @@ class CallSynthesis(Synthesis):
             call.deferred = True
         return found
 
+    def is_continued(self, result: object) -> bool:
+        call = self.call
+        call.result = result
+        call.deferred = bool(self._ask(self._target.options.continues))
+        call.result = None  # nobody may ever look at it again: then it must not be kept here
+        return call.deferred
+
     def pick_audio(self, value: object) -> object:
         self._show(value)
         return self._ask(self._target.options.audio)
@@ -632,6 +655,15 @@ class CallSynthesis(Synthesis):
 
     def show_result(self, result: object) -> None:
         self.call.result = result
+
+    def show_rest(self, rest: object) -> None:
+        self.call.result = rest
+
+    def failure(self, result: object) -> BaseException | None:
+        if result is not None:
+            self.call.result = result
+        failure = self._ask(self._target.options.failed)
+        return failure if isinstance(failure, BaseException) else None
 
     def describe_result(self, attributes: Attributes, result: object) -> None:
         target = self._target
@@ -649,6 +681,9 @@ class CallSynthesis(Synthesis):
             _add(attributes, "device", _found_device(call))
         elif callable(device):
             _add(attributes, "device", self._ask(device))
+        said = clean(self._ask(target.options.duration))
+        if isinstance(said, (int, float)) and said >= 0:
+            self.duration_said = float(said)
 
     def is_played(self) -> bool:
         return bool(self._ask(self._target.options.plays))

@@ -25,6 +25,19 @@ _SOURCE_FILE: Final = re.compile(r"[^\n]*\.(?:py|pyw|pyi|pyc|pyx|pxd)|<(?:frozen
 _CLASS: Final = re.compile(r"[^\W\d]\w*(?:\.(?:<locals>|[^\W\d]\w*))*")
 
 
+class Failure(Exception):
+    """A failure that a result tells of, and nobody raised."""
+
+    def __init__(self, kind: str, message: str = "") -> None:
+        """
+        Args:
+            kind: the span's `error.type`: an identifier, such as the name of a service's error code.
+            message: may hold the text.
+        """
+        super().__init__(message)
+        self.kind = kind
+
+
 def frames(error: BaseException, *, ours: bool = False) -> str:
     """The traceback as file, line number and function, without those of the measuring itself unless `ours`. Never the
     source line, which may hold the text."""
@@ -49,6 +62,8 @@ def type_name(error: BaseException) -> str:
 
     Of a class that was made with a name that is none (a text, perhaps) it is the nearest base's.
     """
+    if isinstance(error, Failure) and _CLASS.fullmatch(error.kind):
+        return error.kind
     for cls in type(error).__mro__:
         module, name = cls.__module__, cls.__qualname__
         if isinstance(module, str) and _CLASS.fullmatch(module) and _CLASS.fullmatch(name):
@@ -63,7 +78,9 @@ def record_exception(span: Span, error: BaseException, at: int) -> None:
     (`logs/dup`: both), as OpenTelemetry moves from the one to the other.
     """
     name = type_name(error)
-    attributes: Attributes = {semconv.EXCEPTION_TYPE: name, semconv.EXCEPTION_STACKTRACE: frames(error)}
+    attributes: Attributes = {semconv.EXCEPTION_TYPE: name}
+    if error.__traceback__ is not None:  # it was raised
+        attributes[semconv.EXCEPTION_STACKTRACE] = frames(error)
     description = None
     if capture_content():
         try:

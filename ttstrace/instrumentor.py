@@ -43,6 +43,7 @@ from ttstrace.call import (
 )
 from ttstrace.decorator import Traced, trace
 from ttstrace.providers import idle
+from ttstrace.streams import open_reader, reader_of
 
 _log = logging.getLogger("ttstrace")
 
@@ -197,7 +198,64 @@ class Carried(Patch):
         return _Noticed(original, target, before=lambda *call: carry_context(call[0]))
 
 
-class _Noticed(Traced):
+class Opened(Patch):
+    """The constructor of what reads the audio that a result announced, where that `continues`.
+
+    Args:
+        path: `package.module:Class.__init__`.
+        of: its parameter that holds the result.
+    """
+
+    def __init__(self, path: str, of: str) -> None:
+        super().__init__(path)
+        self._of = of
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+
+        def opened(_: Any, *call: Any) -> None:
+            open_reader(call[0], target.bind(*call).get(self._of))
+
+        return _Noticed(original, target, after=opened)
+
+
+class Pulled(Patch):
+    """A method of what was `Opened` that reads the next piece into a buffer and returns its bytes; 0 is the end.
+
+    Args:
+        path: the method.
+        into: its parameter that holds the buffer.
+        end: how far from the begin of the audio the object has come, in bytes: it may go back and read again.
+    """
+
+    def __init__(self, path: str, into: str, end: Callable[[Any], int]) -> None:
+        super().__init__(path)
+        self._into = into
+        self._end = end
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+
+        def around(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            reader = reader_of(instance) if target.enabled else None
+            if reader is None:
+                return wrapped(*args, **kwargs)
+            buffer = target.argument(self._into, instance, args, kwargs)
+            return reader.read(instance, buffer, self._end, wrapped, args, kwargs)
+
+        return _Around(original, target, around)
+
+
+class _Around(Traced):
+    """The callable itself, with something around its call that is no synthesis of its own."""
+
+    def __init__(self, function: Any, target: Target, around: Callable[..., Any]) -> None:
+        wrapt.FunctionWrapper.__init__(self, function, around)
+        self._self_target = target
+
+
+class _Noticed(_Around):
     """The callable itself, with a call that is noticed, but no synthesis."""
 
     _self_found: weakref.WeakSet[_Applied]
@@ -240,8 +298,7 @@ class _Noticed(Traced):
             notice(timed, result, seconds, instance, args, kwargs)
             return result
 
-        wrapt.FunctionWrapper.__init__(self, function, call)
-        self._self_target = target
+        super().__init__(function, target, call)
 
 
 def parse_path(path: str) -> tuple[str, str, str]:

@@ -154,8 +154,8 @@ class Operation:
     """What all syntheses of one callable have in common, known before the first."""
 
     __slots__ = (
-        "__weakref__", "asks", "attributes", "defers", "function", "kind", "name", "patched", "picks", "plays",
-        "producer", "remote", "tells", "writes",
+        "__weakref__", "asks", "attributes", "continues", "defers", "fails", "function", "kind", "name", "patched",
+        "picks", "plays", "producer", "remote", "says_duration", "tells", "wait", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -188,7 +188,15 @@ class Operation:
         self.picks = False
         """The audio is to be picked out of results and chunks."""
         self.defers = False
-        """The audio may be yet to come, from somewhere behind the result."""
+        """The audio may be yet to come, from somewhere behind the result: one of the following two, or a body."""
+        self.wait: str | None = None
+        """The method of the result that waits for it."""
+        self.continues = False
+        """It may be read by what is made with the result."""
+        self.fails = False
+        """A result may say that it is a failure."""
+        self.says_duration = False
+        """Only the result says how long the backend took."""
         self.writes = False
         """The backend may write its audio somewhere."""
         self.plays = False
@@ -227,6 +235,7 @@ class Synthesis:
         "_window",
         "characters",
         "context",
+        "duration_said",
         "ended",
         "inner",
         "operation",
@@ -240,6 +249,7 @@ class Synthesis:
         "text",
         "texts",
         "timeline",
+        "unseen",
     )
 
     def __init__(self, operation: Operation) -> None:
@@ -267,6 +277,10 @@ class Synthesis:
         """Another synthesis ran inside: that one records the metrics."""
         self.remote_inside = False
         self.ended = False
+        self.unseen = False
+        """The backend is at work where nobody looks: when it is done is not known before somebody asks."""
+        self.duration_said: float | None = None
+        """Seconds that the backend took, by what the result says."""
         self._stages: dict[str, float] | None = None
         self._stages_dropped = 0
         self._output: OutputFile | None = None
@@ -306,6 +320,17 @@ class Synthesis:
     def find_body(self, result: object) -> tuple[Any, str] | None:
         """Where audio that is yet to come is read, behind a result: an object and its attribute, or a mapping and its
         key."""
+        return None
+
+    def is_continued(self, result: object) -> bool:
+        """Whether audio is still to come that is read by what is made with this result."""
+        return False
+
+    def show_rest(self, rest: object) -> None:
+        """The audio that was still to come has come, out of this."""
+
+    def failure(self, result: object) -> BaseException | None:
+        """What the result says that failed."""
         return None
 
     def show_result(self, result: object) -> None:
@@ -539,14 +564,21 @@ class Synthesis:
                     stretch = self._promises.stretch(self.pick_audio(result) if self.operation.picks else result)
                 except Exception:  # unmarked work, or a card failed: the program learns of that from torch
                     known = False
+        if self.operation.fails and not self.ended and (failure := self.failure(result)) is not None:
+            self.describe_result(self._attributes, result)  # it came, and says more than that
+            self._end_failed(end, failure)
+            return
         self._end(end, result=result, stretch=stretch, known=known)
 
     def fail(self, error: BaseException) -> None:
         """The backend raised. A cancellation is an interruption, not an error."""
+        self._end_failed(perf_counter(), error)
+
+    def _end_failed(self, end: float, error: BaseException) -> None:
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-            self._end(perf_counter(), interrupted=True)
+            self._end(end, interrupted=True)
         else:
-            self._end(perf_counter(), error=error)
+            self._end(end, error=error)
 
     def interrupt(self) -> None:
         """The consumer closed the stream half way: the synthesis ended with its last pull."""
@@ -556,7 +588,8 @@ class Synthesis:
         """End as of then. By now the resource figures would be somebody else's: there are none."""
         # What was awaited is not seen between its start and its end: how long it was at work is then not known.
         start: float = self.start_time  # type: ignore[assignment]
-        self._end(max(at, start), interrupted=True, collected=True, known=at >= start)
+        known = at >= start and not self.unseen
+        self._end(max(at, start), interrupted=not self.unseen, collected=True, known=known)
 
     def last_seen(self) -> float:
         """When it last did something: a stream with its last pull or chunk; what runs does so now."""
@@ -701,7 +734,7 @@ class Synthesis:
     def _describe(self, result: object, error: BaseException | None, interrupted: bool, usage: Usage | None) -> Whole:
         """Add everything that is known when the backend has returned, but for the times; returns the audio's facts."""
         attributes = self._attributes
-        returned = error is None and not interrupted
+        returned = error is None and not interrupted and not self.unseen
         audio = _UNKNOWN_AUDIO
         try:
             if returned and (self.operation.tells or "torch" in sys.modules):
@@ -793,9 +826,11 @@ class Synthesis:
             if self.timeline is not None:
                 reader = self.reader or AudioReader(onset=False)
                 duration = self._describe_timeline(attributes, self.timeline, reader, end)
-            prepared = self.prepared
-            if duration is not None and known and prepared is not None:
-                duration += prepared
+            if self.operation.says_duration:
+                duration, known = self.duration_said, True
+            if duration is not None and known:
+                if self.prepared is not None:
+                    duration += self.prepared
                 attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
                 if seconds and error is None:
                     attributes[semconv.TTS_RTF] = rtf = duration / seconds
@@ -847,6 +882,8 @@ class Synthesis:
         declared = self.operation.producer
         if declared is not None:
             return declared
+        if self.operation.wait is not None:
+            return "push"
         if timeline.first_pull is None:
             # Nobody pulled. Chunks reported while the call ran came from elsewhere, unless the program itself says
             # where it did not synthesize.
@@ -860,7 +897,8 @@ class Synthesis:
         if timeline.first_pull is None:
             timeline.end = end
         figures = timeline.settle(self._producer(timeline), reader)
-        if (timeline.first_pull is not None or timeline.marked or timeline.hold) and not timeline.unknown:
+        held = timeline.first_pull is not None or timeline.marked or (timeline.hold and self.streamed)
+        if held and not timeline.unknown:
             attributes[semconv.TTS_STREAM_HOLD_DURATION] = timeline.hold
         if timeline.first_piece is not None:
             attributes[semconv.TTS_INPUT_WAIT_DURATION] = timeline.wait

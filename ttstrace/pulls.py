@@ -51,6 +51,32 @@ class Guard:
         self.at = perf_counter()
 
 
+class Waiting(Guard):
+    """Guards a synthesis that goes on elsewhere until the program asks for what comes of it. Where it never does,
+    nothing is known of what became of it: that is no interruption."""
+
+    __slots__ = ("method",)
+
+    def __init__(self, synthesis: Synthesis, method: str | None = None) -> None:
+        """
+        Args:
+            synthesis: that was started.
+            method: the one by which the program asks.
+        """
+        self.method = method
+        synthesis.follow().end = perf_counter()  # from here on it is the program's time
+        synthesis.unseen = True
+        super().__init__(synthesis)
+
+    def ask(self) -> None:
+        """The program asks: what passed until now was hold."""
+        synthesis = self.synthesis
+        with synthesis._feeding():  # several threads may ask at once
+            if synthesis.unseen:
+                synthesis.unseen = False
+                Pulls.account_for_hold(synthesis.follow(), perf_counter())
+
+
 class Pulls(Guard):
     """What happens around each pull: the span is current, the clock is read, the chunk is accounted for."""
 
@@ -103,7 +129,7 @@ class Pulls(Guard):
                     return None
             else:
                 asked = perf_counter()
-                self._account_for_hold(timeline, asked)
+                self.account_for_hold(timeline, asked)
             attach(self.context)  # type: ignore[arg-type]
             return asked, outer
         except BaseException as fault:
@@ -120,7 +146,8 @@ class Pulls(Guard):
             self.synthesis.give_up()
 
     @staticmethod
-    def _account_for_hold(timeline: Timeline, asked: float) -> None:
+    def account_for_hold(timeline: Timeline, asked: float) -> None:
+        """The consumer asks: what passed since the end of what it asked for before was its own time."""
         try:
             timeline.ask(asked)
         except Exception:  # a card failed: the program learns of it from torch
@@ -207,7 +234,7 @@ class Pulls(Guard):
             if timeline.promises is None:
                 timeline.hold += asked - timeline.end
             else:
-                self._account_for_hold(timeline, asked)
+                self.account_for_hold(timeline, asked)
             attach(self.context)  # type: ignore[arg-type]
         except BaseException as fault:
             self._give_up(outer)
@@ -323,7 +350,7 @@ class Pulls(Guard):
                     return None
                 asked = perf_counter()
                 if not self.consumers:
-                    self._account_for_hold(self.timeline, asked)  # type: ignore[arg-type]
+                    self.account_for_hold(self.timeline, asked)  # type: ignore[arg-type]
                 attach(context)
                 self.consumers += 1
             return asked, outer
@@ -366,8 +393,21 @@ class Pulls(Guard):
         except BaseException as fault:
             report(fault)
 
-    def read(self, whole: bool, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """One pull by reading: an empty answer, or one that was to be everything, is the end."""
+    def read(
+        self,
+        whole: bool,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        audio: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """One pull by reading: an empty answer, or one that was to be everything, is the end.
+
+        Args:
+            whole: everything is asked for.
+            method: what reads, with its arguments.
+            audio: finds what was read, where that is not the answer.
+        """
         begun = self._enter()
         if begun is None:
             return method(*args, **kwargs)
@@ -388,7 +428,7 @@ class Pulls(Guard):
                 self._gave_up(outer, fault)
             return self._aread(whole, answer)
         try:
-            self._read(asked, outer, whole, answer, args)
+            self._read(asked, outer, whole, answer, args, audio)
         except BaseException:
             back_to(outer)
             raise
@@ -436,10 +476,20 @@ class Pulls(Guard):
             raise
         return data
 
-    def _read(self, asked: float, outer: Context, whole: bool, answer: Any, args: tuple[Any, ...]) -> None:
+    def _read(
+        self,
+        asked: float,
+        outer: Context,
+        whole: bool,
+        answer: Any,
+        args: tuple[Any, ...],
+        audio: Callable[[Any], Any] | None = None,
+    ) -> None:
         try:
             data, ended = answer, whole or (answer is not None and _is_empty(answer))
-            if isinstance(answer, int) and args:  # readinto: so many bytes, whatever the buffer's items are
+            if audio is not None:
+                data = audio(answer)
+            elif isinstance(answer, int) and args:  # readinto: so many bytes, whatever the buffer's items are
                 data = memoryview(args[0]).cast("B")[:answer]
         except BaseException as error:
             back_to(outer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
 from types import CoroutineType, GeneratorType
 from typing import Any, Final
@@ -20,22 +21,35 @@ from ttstrace.api import attach, get_current
 from ttstrace.endings import drain
 from ttstrace.faults import is_fault, report
 from ttstrace.lifecycle import Synthesis, back_to
-from ttstrace.pulls import Guard, Pieces, Pulls
+from ttstrace.pulls import Guard, Pieces, Pulls, Waiting
 
 _WHOLE: Final = frozenset(
     {type(None), bytes, bytearray, memoryview, str, int, float, bool, tuple, list, dict, set, frozenset}
 )
 
 
-def hand_on(synthesis: Synthesis, result: Any) -> Any:
+def hand_on(synthesis: Synthesis, result: Any, *, waits: bool = True) -> Any:
     """End the synthesis with a result that came whole, or let it live on with a lazy one.
+
+    Args:
+        synthesis: that of the call.
+        result: what it returned.
+        waits: it may still be waited for, by a method that the operation names.
 
     Returns what the caller is to get: the result itself, or a proxy around it.
     """
     cls = type(result)
-    if synthesis.operation.defers and (found := synthesis.find_body(result)) is not None:
-        _put_between(synthesis, *found)
-        return result
+    operation = synthesis.operation
+    if operation.defers:
+        if waits and operation.wait is not None and hasattr(result, operation.wait):
+            return _proxy(result, Waiting(synthesis, operation.wait))
+        if operation.continues:
+            if synthesis.is_continued(result):
+                _announced[result] = Waiting(synthesis)
+                return result
+        elif (found := synthesis.find_body(result)) is not None:
+            _put_between(synthesis, *found)
+            return result
     if cls in _WHOLE or hasattr(cls, "dtype"):
         synthesis.finish(result)
         return result
@@ -209,7 +223,7 @@ class Proxy:
     _ttstrace_body: Any
     _ttstrace_pulls: Any
 
-    def __init__(self, body: Any, pulls: Pulls | Pieces) -> None:
+    def __init__(self, body: Any, pulls: Pulls | Pieces | Waiting) -> None:
         _set(self, "_ttstrace_body", body)
         _set(self, "_ttstrace_pulls", pulls)
 
@@ -219,8 +233,9 @@ class Proxy:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._ttstrace_body, name)
-        if type(self._ttstrace_pulls) is not Pulls:
-            return value
+        pulls = self._ttstrace_pulls
+        if type(pulls) is not Pulls:
+            return _measured_wait(pulls, value) if type(pulls) is Waiting and name == pulls.method else value
         if name in _WHOLE_BODY and isinstance(value, bytes):
             return self._ttstrace_pulls.read(True, lambda: value, (), {})
         measured = _MEASURED_METHODS.get(name)
@@ -316,6 +331,49 @@ def _share(self: Proxy, part: Any) -> Any:
     return part if cls in _WHOLE or hasattr(cls, "dtype") else _proxy(part, self._ttstrace_pulls)
 
 
+def _measured_wait(guard: Waiting, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method that waits for what a call is at work on, as `drive` is for what is awaited."""
+
+    def wait(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        synthesis = guard.synthesis
+        outer = context = None
+        try:
+            outer, context = get_current(), synthesis.context
+            if context is not None:
+                guard.ask()
+                attach(context)
+        except BaseException as fault:
+            context = None
+            _give_up(synthesis, outer)
+            report(fault)
+        if outer is None or context is None:  # it has ended
+            return method(*args, **kwargs)
+        try:
+            result = method(*args, **kwargs)
+        except BaseException as error:
+            try:
+                attach(outer)
+                synthesis.fail(error)
+            except BaseException as fault:
+                _give_up(synthesis, outer)
+                report(fault)
+            raise
+        try:
+            attach(outer)
+            if synthesis.ended:  # another thread waited as well
+                return result
+            handed_on = hand_on(synthesis, result, waits=False)
+            guard.passed_on = True
+            return handed_on
+        except BaseException as fault:
+            _give_up(synthesis, outer)
+            report(fault)
+            return result
+
+    return wait
+
+
 # Special methods are looked up on the class: a proxy's class has those that its body's class has, no more and no less.
 _SPECIAL: Final[dict[str, Callable[..., Any]]] = {
     "__next__": _next,
@@ -336,14 +394,17 @@ _SPECIAL: Final[dict[str, Callable[..., Any]]] = {
     )
 }  # fmt: skip
 
+_FORWARDED: Final = {name: _forward(name) for name in _SPECIAL}
 # A text's end is not its synthesis's: there, only what brings a piece is measured.
 _SPECIAL_OF_TEXT: Final = _SPECIAL | {name: _forward(name) for name in ("__await__", "__exit__", "__aexit__")}
+
+_SPECIALS: Final = {Pulls: _SPECIAL, Pieces: _SPECIAL_OF_TEXT, Waiting: _FORWARDED}
 
 _classes: dict[tuple[type, type], type[Proxy]] = {}
 _CLASSES_MAX: Final = 128  # classes made anew for each call must not pile up here
 
 
-def _proxy(body: Any, pulls: Pulls | Pieces) -> Any:
+def _proxy(body: Any, pulls: Pulls | Pieces | Waiting) -> Any:
     cls = type(body)
     key = cls, type(pulls)
     proxy_class = _classes.get(key)
@@ -353,7 +414,7 @@ def _proxy(body: Any, pulls: Pulls | Pieces) -> Any:
         own = vars(object)
         members: dict[str, Any] = {
             name: method
-            for name, method in (_SPECIAL_OF_TEXT if type(pulls) is Pieces else _SPECIAL).items()
+            for name, method in _SPECIALS[type(pulls)].items()
             if getattr(cls, name, None) is not None and getattr(cls, name) is not own.get(name)
         }
         members["__slots__"] = ()
@@ -458,3 +519,64 @@ _MEASURED_METHODS_OF_GENERATORS: Final[dict[str, Callable[[Proxy, str, Callable[
     "asend": _measured_asend,
     "athrow": _measured_asend,
 }
+
+
+# --- audio that is read elsewhere --------------------------------------------------------------------------------
+
+_announced: weakref.WeakKeyDictionary[Any, Waiting] = weakref.WeakKeyDictionary()
+"""Results whose audio is still to come, by what is made with them."""
+_readers: weakref.WeakKeyDictionary[Any, Reader] = weakref.WeakKeyDictionary()
+"""What was made with them."""
+
+
+class Reader:
+    """What reads the rest of a synthesis's audio into buffers, piece by piece."""
+
+    __slots__ = ("_counted", "_pulls")
+
+    def __init__(self, pulls: Pulls) -> None:
+        self._pulls = pulls
+        self._counted = 0  # bytes
+
+    def read(
+        self,
+        itself: Any,
+        buffer: Any,
+        end: Callable[[Any], int],
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """One read; see `ttstrace.instrumentor.Pulled`."""
+        synthesis = self._pulls.synthesis
+
+        def audio(answer: int) -> Any:
+            synthesis.unseen = False
+            if not answer:
+                synthesis.show_rest(itself)
+                return b""
+            # It may go back, and read once more what was counted before.
+            reached = end(itself)
+            fresh, self._counted = min(max(0, reached - self._counted), answer), max(reached, self._counted)
+            return memoryview(buffer).cast("B")[answer - fresh : answer]
+
+        return self._pulls.read(False, method, args, kwargs, audio)
+
+
+def open_reader(reader: Any, result: Any) -> None:
+    """What reads the audio behind a result was made: the synthesis goes on there, if the result has one.
+
+    Raises:
+        TypeError: one of them cannot be referenced weakly.
+    """
+    guard = _announced.pop(result, None)
+    if guard is not None and not guard.synthesis.ended:
+        guard.ask()
+        guard.passed_on = True
+        _readers[reader] = Reader(Pulls(guard.synthesis, None))
+        guard.synthesis.unseen = True  # until it reads
+
+
+def reader_of(itself: Any) -> Reader | None:
+    """The synthesis that is read here."""
+    return _readers.get(itself) if _readers else None
