@@ -828,9 +828,9 @@ class Synthesis:
                 duration = self._describe_timeline(attributes, self.timeline, reader, end)
             if self.operation.says_duration:
                 duration, known = self.duration_said, True
-            if duration is not None and known:
-                if self.prepared is not None:
-                    duration += self.prepared
+            prepared = self.prepared
+            if duration is not None and known and prepared is not None:
+                duration += prepared
                 attributes[semconv.TTS_SYNTHESIS_DURATION] = duration
                 if seconds and error is None:
                     attributes[semconv.TTS_RTF] = rtf = duration / seconds
