@@ -27,6 +27,19 @@ if "torchaudio" not in sys.modules:
     sys.modules[_extension.__name__] = _extension
 
 
+class _Unused(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+def leave_out(*names: str) -> None:
+    """Stand in for modules that a library imports, but does not use for speech: training, downloads."""
+    for name in names:
+        sys.modules.setdefault(name, _Unused(name))
+
+
 def check(spans: Spans, **expected: Any) -> dict[str, Any]:
     """The attributes of the one span: of a local synthesis that went well, with these among them; None is absent."""
     span = spans.one()
