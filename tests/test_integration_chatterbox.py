@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Spans, between
-from torch_models import check, check_failed, torch
+from torch_models import check, check_failed, library, torch
 
 import ttstrace
 
-pytest.importorskip("chatterbox")
+library("chatterbox")
 perth = pytest.importorskip("perth")
 wavfile = pytest.importorskip("scipy.io.wavfile")
 
@@ -151,7 +151,7 @@ def test_failures(spans: Spans, name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_originals_are_put_back() -> None:
     ttstrace.uninstrument()
-    owners = [getattr(sys.modules[module], name) for name, module in CLASSES.items()]
+    owners = [getattr(import_module(module), name) for name, module in CLASSES.items()]
     before = [vars(owner)["generate"] for owner in owners]
     ttstrace.instrument("chatterbox")
     assert all(vars(owner)["generate"] is not each for owner, each in zip(owners, before, strict=True))

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, leave_out, torch
+from torch_models import Stopwatch, check, check_failed, leave_out, library, torch
 
 import ttstrace
 
-pytest.importorskip("f5_tts")
+library("f5_tts")
 leave_out("cached_path", "f5_tts.model.trainer", "vocos")
 torchaudio = pytest.importorskip("torchaudio")
 wavfile = pytest.importorskip("scipy.io.wavfile")

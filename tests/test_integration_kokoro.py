@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, paced, torch
+from torch_models import Stopwatch, check, check_failed, library, paced, torch
 
 import ttstrace
 
-kokoro = pytest.importorskip("kokoro")
+kokoro = library("kokoro")
 
 RATE = 24_000
 TEXT = "Hola. ¿Qué tal?"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, torch
+from torch_models import Stopwatch, check, check_failed, library, torch
 
 import ttstrace
 
-pytest.importorskip("omnivoice")
+library("omnivoice")
 transformers = pytest.importorskip("transformers")
 
 RATE = 24_000

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, paced, torch
+from torch_models import Stopwatch, check, check_failed, library, paced, torch
 
 import ttstrace
 from ttstrace import call as calls
 
-pocket_tts = pytest.importorskip("pocket_tts")
+pocket_tts = library("pocket_tts")
 
 RATE = 24_000
 FRAME = RATE / 12.5  # samples

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +27,13 @@ if "torchaudio" not in sys.modules:
     _extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
     _extension.fail_if_no_align = lambda function: function
     sys.modules[_extension.__name__] = _extension
+
+
+def library(name: str) -> Any:
+    """A library, whose tests skip where it is not installed: only there, not where something else is missing."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed", allow_module_level=True)
+    return importlib.import_module(name)
 
 
 class _Unused(ModuleType):
