@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, leave_out, library, torch
+from torch_models import Stopwatch, check, check_failed, check_put_back, leave_out, library, torch
 
 import ttstrace
 
@@ -141,3 +141,7 @@ def test_failure(spans: Spans, voice: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         _say(voice, str(tmp_path / "nobody.wav"))
     check_failed(spans, FileNotFoundError)
+
+
+def test_originals_are_put_back() -> None:
+    check_put_back("f5_tts")

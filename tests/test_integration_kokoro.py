@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, library, paced, torch
+from torch_models import Stopwatch, check, check_failed, check_put_back, library, paced, torch
 
 import ttstrace
 
@@ -173,3 +173,7 @@ def test_failures(spans: Spans, pipeline: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(pipeline(TEXT, voice=str(tmp_path / "nobody.pt")))
     check_failed(spans, FileNotFoundError)
+
+
+def test_originals_are_put_back() -> None:
+    check_put_back("kokoro")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, library, torch
+from torch_models import Stopwatch, check, check_failed, check_put_back, library, torch
 
 import ttstrace
 
@@ -171,3 +171,7 @@ def test_failures(spans: Spans, model: Any) -> None:
     with pytest.raises(RuntimeError, match="not loaded"):
         model.generate(TEXT)
     check_failed(spans, RuntimeError)
+
+
+def test_originals_are_put_back() -> None:
+    check_put_back("omnivoice")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, library, paced, torch
+from torch_models import Stopwatch, check, check_failed, check_put_back, library, paced, torch
 
 import ttstrace
 from ttstrace import call as calls
@@ -214,3 +214,7 @@ def test_failure(spans: Spans, model: Any, voice: Any) -> None:
     with pytest.raises(ValueError, match="empty"):
         model.generate_audio(voice, " ")
     check_failed(spans, ValueError)
+
+
+def test_originals_are_put_back() -> None:
+    check_put_back("pocket_tts")

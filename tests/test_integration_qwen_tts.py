@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Spans, between
-from torch_models import check, check_failed, leave_out, library, torch
+from torch_models import check, check_failed, check_put_back, leave_out, library, torch
 
 import ttstrace
 
@@ -150,3 +150,7 @@ def test_failures(spans: Spans) -> None:
     with pytest.raises(ValueError, match="does not support"):
         _voice("generate_voice_design").generate_voice_clone(TEXT)
     check_failed(spans, ValueError)
+
+
+def test_originals_are_put_back() -> None:
+    check_put_back("qwen_tts")

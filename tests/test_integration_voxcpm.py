@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Spans, between
-from torch_models import Stopwatch, check, check_failed, library, paced, torch
+from torch_models import Stopwatch, check, check_failed, check_put_back, library, paced, torch
 
 import ttstrace
 
@@ -187,3 +187,7 @@ def test_failures(spans: Spans, voice: Any, door: str) -> None:
     with pytest.raises(FileNotFoundError):
         list(getattr(voice, door)(TEXT, reference_wav_path="nobody.wav"))
     check_failed(spans, FileNotFoundError)
+
+
+def test_originals_are_put_back() -> None:
+    check_put_back("voxcpm")

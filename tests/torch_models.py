@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
+import operator
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +16,7 @@ import pytest
 from conftest import Spans
 from opentelemetry.trace import SpanKind, StatusCode
 
+import ttstrace
 from ttstrace import semconv
 
 torch = pytest.importorskip("torch")
@@ -71,6 +74,25 @@ def check_failed(spans: Spans, error: type[BaseException]) -> dict[str, Any]:
     assert semconv.TTS_AUDIO_DURATION not in attributes
     assert semconv.TTS_RTF not in attributes
     return attributes
+
+
+def check_put_back(name: str) -> None:
+    """An integration leaves every callable that it patched as it found it, identical."""
+    (entry,) = importlib.metadata.entry_points(group="opentelemetry_instrumentor", name=f"ttstrace_{name}")
+
+    def held() -> list[object]:
+        found = []
+        for patch in entry.load().patches:
+            owner = operator.attrgetter(patch.owner)(importlib.import_module(patch.module))
+            found.append(vars(owner)[patch.attribute])
+        return found
+
+    ttstrace.uninstrument()
+    before = held()
+    ttstrace.instrument(name)
+    assert not any(one is other for one, other in zip(before, held(), strict=True))
+    ttstrace.uninstrument(name)
+    assert all(one is other for one, other in zip(before, held(), strict=True))
 
 
 class Stopwatch:
