@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import itertools
@@ -25,8 +26,9 @@ import pytest
 from conftest import Spans
 
 import ttstrace
+from ttstrace import call as calls
 from ttstrace import instrumentor, semconv
-from ttstrace.instrumentor import Patch, TTSInstrumentor
+from ttstrace.instrumentor import Labelled, Patch, TTSInstrumentor
 
 ROOT = Path(__file__).parent.parent
 BACKENDS: dict[str, TTSInstrumentor] = {
@@ -277,6 +279,36 @@ def test_what_somebody_else_patched_over_ours_stays(spans: Spans, acme: str) -> 
     assert len(spans.all()) == 2
     ttstrace.uninstrument()
     assert vars(module.Engine)["speak"] is theirs
+
+
+def test_label_of_what_can_neither_be_referenced_nor_compared(
+    spans: Spans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A voice that is a dict of arrays, as two libraries have them: which of two equal ones it is, and no longer than
+    it is there."""
+    name = f"voices_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(
+        "import numpy as np\n"
+        "def look_up(name): return {'layer': {'state': np.zeros(2), 'offset': np.zeros(1)}}\n"
+        "def speak(text, voice): return np.zeros(2400, np.float32)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module(name)
+    patches = instrumentor.Patches()
+    speak = Patch(f"{name}:speak", voice=lambda call: call.label(call.arguments["voice"]), sample_rate=24000)
+    patches.apply([Labelled(f"{name}:look_up", by="name"), speak], {})
+    before = len(calls._labels)
+    ann, bob, recording = module.look_up("ann"), module.look_up("bob"), module.look_up(np.zeros(3))
+    assert len(calls._labels) == before + 3
+    for voice in (ann, bob, recording, {}, {"layer": {"state": np.zeros(2)}}, None):
+        module.speak("Hello", voice)
+    told = [dict(span.attributes or {}) for span in spans.syntheses()]
+    assert [each.get(semconv.GEN_AI_SPEECH_VOICE) for each in told] == ["ann", "bob", None, None, None, None]
+    assert [each.get(semconv.TTS_VOICE_CLONED) for each in told] == [None, None, True, None, None, None]
+    del ann, bob, recording, voice
+    gc.collect()
+    assert len(calls._labels) == before
+    patches.remove()
 
 
 # --- names -------------------------------------------------------------------------------------------------------
