@@ -21,7 +21,7 @@ def _cloned(call: Call) -> bool | None:
 class VoxCPMInstrumentor(TTSInstrumentor):
     name = "voxcpm"
     package = "voxcpm"
-    versions = ">=1,<3"
+    versions = ">=1.0.4,<3"
     defaults = {
         "provider": "voxcpm",
         "model": lambda call: call.label(call.instance),
