@@ -34,22 +34,32 @@ def _constant(name: str, value: np.ndarray) -> object:
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
 
 
-def kokoro(folder: Path) -> tuple[str, str]:
+def _of_tokens(folder: Path, name: str, tokens: str, voice: np.ndarray) -> tuple[str, str]:
     """A model and its voices: 600 samples of 0.25 for each token."""
     nodes = [
-        helper.make_node("Shape", ["tokens"], ["shape"], start=1),
+        helper.make_node("Shape", [tokens], ["shape"], start=1),
         _constant("frame", np.array([FRAME], np.int64)),
         helper.make_node("Mul", ["shape", "frame"], ["size"]),
         helper.make_node("ConstantOfShape", ["size"], ["audio"], value=_QUARTER),
     ]
     inputs = {
-        "tokens": (TensorProto.INT64, [1, "n"]),
+        tokens: (TensorProto.INT64, [1, "n"]),
         "style": (TensorProto.FLOAT, [1, 256]),
         "speed": (TensorProto.FLOAT, [1]),
     }
-    _save(folder / "kokoro-tiny.onnx", inputs, nodes, "audio")
-    np.savez(folder / "voices.npz", af_heart=np.zeros((510, 1, 256), np.float32))
-    return str(folder / "kokoro-tiny.onnx"), str(folder / "voices.npz")
+    _save(folder / f"{name}.onnx", inputs, nodes, "audio")
+    np.savez(folder / "voices.npz", **{"af_heart": voice, "expr-voice-2-m": voice})
+    return str(folder / f"{name}.onnx"), str(folder / "voices.npz")
+
+
+def kokoro(folder: Path) -> tuple[str, str]:
+    """A model and its voices: 600 samples of 0.25 for each token."""
+    return _of_tokens(folder, "kokoro-tiny", "tokens", np.zeros((510, 1, 256), np.float32))
+
+
+def kitten(folder: Path) -> tuple[str, str]:
+    """A model and its voices: 600 samples of 0.25 for each token."""
+    return _of_tokens(folder, "kitten-tiny", "input_ids", np.zeros((1, 256), np.float32))
 
 
 def supertonic(folder: Path, seconds: float) -> Path:

@@ -110,6 +110,49 @@ def test_kokoro_onnx_fails(spans: Spans, kokoro: Any) -> None:
     assert (spans.one().attributes or {})["error.type"] == "ValueError"
 
 
+# --- kittentts ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kitten(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    kittentts = pytest.importorskip("kittentts")
+    pytest.importorskip("onnx")
+    import espeakng_loader
+    import onnx_voices
+    from phonemizer.backend.espeak.wrapper import EspeakWrapper
+
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    return kittentts.KittenTTS(*onnx_voices.kitten(tmp_path_factory.mktemp("kitten")))
+
+
+def test_kittentts_on_a_generated_model(spans: Spans, kitten: Any) -> None:
+    ttstrace.instrument("kittentts")
+    samples = kitten.generate(TEXT)
+    assert len(samples) % 600 == 0
+    _check(
+        spans,
+        gen_ai__provider__name="kittentts",
+        gen_ai__request__model="kitten-tiny",
+        gen_ai__speech__voice="expr-voice-2-m",
+        gen_ai__request__stream=False,
+        tts__language="en-us",
+        tts__input__characters=12,
+        tts__device="cpu",
+        tts__audio__sample_rate=24_000,
+        tts__audio__duration=len(samples) / 24_000,
+        tts__cold_start=True,
+    )
+
+
+def test_kittentts_fails(spans: Spans, kitten: Any) -> None:
+    ttstrace.instrument("kittentts")
+    with pytest.raises(KeyError, match="nobody"):
+        kitten.generate(TEXT, voice="nobody")
+    assert spans.one().status.status_code is StatusCode.ERROR
+    assert (spans.one().attributes or {})["error.type"] == "KeyError"
+
+
 # --- supertonic --------------------------------------------------------------------------------------------------
 
 SECONDS = 0.75
@@ -237,6 +280,7 @@ def test_espeakng_that_plays_has_no_rtf(spans: Spans, espeak: Any) -> None:
     ("backend", "module", "owner", "names"),
     [
         ("kokoro_onnx", "kokoro_onnx", "Kokoro", ["create", "create_timed", "create_stream"]),
+        ("kittentts", "kittentts", "KittenTTS", ["generate"]),
         ("supertonic", "supertonic.pipeline", "TTS", ["synthesize", "__call__", "get_voice_style"]),
         ("sherpa_onnx", "sherpa_onnx", "OfflineTts", ["generate"]),
         ("espeakng", "espeakng", "ESpeakNG", ["synth_wav", "say"]),
