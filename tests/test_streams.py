@@ -7,12 +7,14 @@ consumer sees of it.
 from __future__ import annotations
 
 import asyncio
+import collections.abc
 import itertools
 import queue
 import threading
 import time
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, Generator  # noqa: UP035 - of typing, as backends have it
 
 import numpy as np
 import pytest
@@ -609,6 +611,24 @@ def test_chunks_by_hand_from_another_thread(spans: Spans) -> None:
     assert attributes["tts.stream.underruns"] == 1
     assert attributes["tts.stream.underrun.max"] == between(made[2] - taken[0] - 0.4, taken[2] - made[0] - 0.4)
     assert "error.type" not in attributes
+
+
+@pytest.mark.parametrize("kind", [Generator, collections.abc.Generator, types.GeneratorType])
+def test_generators_are_told_as_such(spans: Spans, kind: Any) -> None:
+    """A backend may look whether the text is one, a program whether the audio is."""
+    seen = []
+
+    @traced_synthesis(sample_rate=RATE)
+    def speak(text: Iterator[str]) -> Iterator[np.ndarray]:
+        seen.append(isinstance(text, kind))
+        for _ in text:
+            yield tone(0.1)
+
+    stream = speak(each for each in ("Hello ", "there."))
+    assert isinstance(stream, kind)
+    assert len(list(stream)) == 2
+    assert seen == [True]
+    assert spans.attributes()["tts.input.characters"] == 12
 
 
 def test_the_span_is_current_inside_the_pulls_only(spans: Spans) -> None:

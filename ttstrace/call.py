@@ -23,7 +23,7 @@ from ttstrace.faults import is_fault, report
 from ttstrace.lifecycle import Operation, Synthesis, is_cold
 from ttstrace.promises import Promises
 from ttstrace.streams import count_pieces
-from ttstrace.timeline import Producer
+from ttstrace.timeline import Producer, Timeline
 from ttstrace.values import Attributes, add_known, check_options, clean
 
 _TEXT_ARGUMENTS: Final = (
@@ -229,7 +229,8 @@ class Options:
     audio: Option = None
     format: Option = None
     device: Option = None
-    producer: Producer | None = None
+    producer: Producer | Callable[[Call], Producer | None] | None = None
+    """Who works between the pulls; a callable is asked before the backend is called."""
     attributes: Option = None
     callback: str | None = None
     """The name of the parameter that holds a callable which is given each chunk."""
@@ -275,9 +276,8 @@ class Options:
     cloned: Option = None
 
     def __post_init__(self) -> None:
-        check_options(
-            sample_rate=self.sample_rate, format=self.format, producer=self.producer, attributes=self.attributes
-        )
+        producer = None if callable(self.producer) else self.producer
+        check_options(sample_rate=self.sample_rate, format=self.format, producer=producer, attributes=self.attributes)
         for name in ("provider", "voice", "language", "device"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str) and not callable(value):
@@ -334,7 +334,8 @@ class Target(Operation):
                 add_known(told, option, value)
         if isinstance(options.device, str):
             add_known(told, "device", options.device)
-        super().__init__(qualified, remote=options.remote, producer=options.producer, patched=patched, attributes=told)
+        producer = None if callable(options.producer) else options.producer
+        super().__init__(qualified, remote=options.remote, producer=producer, patched=patched, attributes=told)
         self.options = options
         self.itself = _itself(function)
         self.enabled = True
@@ -458,7 +459,7 @@ class Target(Operation):
 class CallSynthesis(Synthesis):
     """The synthesis of one call: what its arguments and its result say, asked when it can be known."""
 
-    __slots__ = ("_args", "_call", "_instance", "_kwargs", "_open", "_target")
+    __slots__ = ("_args", "_call", "_instance", "_kwargs", "_open", "_target", "_works")
 
     def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__(target)
@@ -468,6 +469,7 @@ class CallSynthesis(Synthesis):
         self._kwargs = kwargs
         self._call: Call | None = None
         self._open: tuple[tuple[str, Callable[[Call], Any]], ...] = ()
+        self._works: Producer | None = None
 
     @property
     def call(self) -> Call:
@@ -550,6 +552,8 @@ class CallSynthesis(Synthesis):
         return target if self._instance is None else self._instance
 
     def describe_request(self, attributes: Attributes) -> None:
+        if callable(self._target.options.producer):
+            self._works = self._ask(self._target.options.producer)
         self._open = self._target._asked
         self._ask_open(attributes)
 
@@ -684,6 +688,9 @@ class CallSynthesis(Synthesis):
         said = clean(self._ask(target.options.duration))
         if isinstance(said, (int, float)) and said >= 0:
             self.duration_said = float(said)
+
+    def find_producer(self, timeline: Timeline) -> Producer:
+        return self._works or super().find_producer(timeline)
 
     def is_played(self) -> bool:
         return bool(self._ask(self._target.options.plays))

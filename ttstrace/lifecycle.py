@@ -877,7 +877,7 @@ class Synthesis:
             self._attributes[semconv.TTS_BATCH_SIZE] = reader.batch_size
         return Whole(reader.duration, reader.sample_rate, reader.channels, reader.format, reader.size)
 
-    def _producer(self, timeline: Timeline) -> Producer:
+    def find_producer(self, timeline: Timeline) -> Producer:
         """Who worked between the pulls, where the program does not say."""
         declared = self.operation.producer
         if declared is not None:
@@ -896,7 +896,7 @@ class Synthesis:
         """What the chunks' times say; returns the synthesis's duration, None where it is unknown."""
         if timeline.first_pull is None:
             timeline.end = end
-        figures = timeline.settle(self._producer(timeline), reader)
+        figures = timeline.settle(self.find_producer(timeline), reader)
         held = timeline.first_pull is not None or timeline.marked or (timeline.hold and self.streamed)
         if held and not timeline.unknown:
             attributes[semconv.TTS_STREAM_HOLD_DURATION] = timeline.hold

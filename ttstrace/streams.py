@@ -420,6 +420,9 @@ def _proxy(body: Any, pulls: Pulls | Pieces | Waiting) -> Any:
         members["__slots__"] = ()
         members["__module__"] = cls.__module__
         proxy_class = _classes[key] = type(cls.__name__, (Proxy,), members)
+        for kind in (Generator, AsyncGenerator):
+            if issubclass(cls, kind):
+                kind.register(proxy_class)  # `typing.Generator` asks for the type itself
     return proxy_class(body, pulls)
 
 
