@@ -17,7 +17,7 @@ from conftest import Spans
 
 import ttstrace
 from ttstrace import instrumentor, lifecycle
-from ttstrace.instrumentor import Patch, Returned, TTSInstrumentor
+from ttstrace.instrumentor import Constructed, Labelled, Patch, Returned, TTSInstrumentor
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +238,52 @@ def test_loaded_before_anybody_listens(loader: types.ModuleType, request: pytest
     spans = request.getfixturevalue("spans")
     voice.speak("Hello", "ann")
     assert spans.attributes()["gen_ai.request.model"] == "one"
+
+
+class OfAMaker(TTSInstrumentor):
+    name = "of_a_maker"
+    package = "ttstrace"
+    patches = (
+        Constructed("acme_maker:Engine.__init__"),
+        Labelled("acme_maker:Engine.voice", by="name"),
+        Patch(
+            "acme_maker:Engine.speak",
+            model=lambda call: call.constructed["model"],
+            voice=lambda call: call.label(call.arguments["voice"]),
+        ),
+    )
+
+
+MAKER = """
+class Voice:
+    pass
+
+class Engine:
+    def __init__(self, model):
+        pass
+
+    def voice(self, name):
+        return Voice()
+
+    def speak(self, text, voice):
+        return b""
+"""
+
+
+def test_made_and_looked_up_before_anybody_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "acme_maker.py").write_text(MAKER)
+    monkeypatch.syspath_prepend(tmp_path)
+    OfAMaker().instrument()
+    engine = importlib.import_module("acme_maker").Engine("tiny")
+    voice = engine.voice("ann")
+    spans = request.getfixturevalue("spans")
+    engine.speak("Hello", voice)
+    found = spans.attributes()
+    assert (found["gen_ai.request.model"], found["gen_ai.speech.voice"]) == ("tiny", "ann")
+    OfAMaker().uninstrument()
+    del sys.modules["acme_maker"]
 
 
 def test_result_without_the_method_is_left_alone(spans: Spans, loader: types.ModuleType) -> None:

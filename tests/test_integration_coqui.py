@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torchaudio_cpu
+import torch_models
 from conftest import Spans, between
 from opentelemetry.trace import StatusCode
 
 import ttstrace
 
-torch = pytest.importorskip("torch")
-torchaudio_cpu.leave_out_extension()
-pytest.importorskip("TTS", exc_type=ImportError)
+torch_models.prepare_for("TTS")
 
+import torch  # noqa: E402
 from TTS.api import TTS  # noqa: E402
 from TTS.tts.configs.vits_config import VitsArgs, VitsConfig  # noqa: E402
 from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig  # noqa: E402

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torchaudio_cpu
+import torch_models
 from conftest import Spans, between
 from opentelemetry.trace import StatusCode
 
 import ttstrace
 
-torch = pytest.importorskip("torch")
-torchaudio_cpu.leave_out_extension()
-parler_tts = pytest.importorskip("parler_tts", exc_type=ImportError)
+torch_models.prepare_for("parler_tts")
+
+import parler_tts  # noqa: E402
+import torch  # noqa: E402
 
 RATE = 44_100
 

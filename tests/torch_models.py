@@ -32,10 +32,15 @@ if "torchaudio" not in sys.modules:
     sys.modules[_extension.__name__] = _extension
 
 
-def library(name: str) -> Any:
-    """A library, whose tests skip where it is not installed: only there, not where something else is missing."""
+def prepare_for(name: str) -> None:
+    """Skip where a library is not installed: only there, not where something else is missing."""
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed", allow_module_level=True)
+
+
+def library(name: str) -> Any:
+    """A library, whose tests skip where it is not installed."""
+    prepare_for(name)
     return importlib.import_module(name)
 
 

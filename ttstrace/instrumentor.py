@@ -98,7 +98,9 @@ class Constructed(Patch):
 
     def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
         target = Target(original, option_mapping({}, self.path), patched=True)
-        return _Noticed(original, target, after=lambda _, *call: remember_construction(call[0], target.bind(*call)))
+        return _Noticed(
+            original, target, after=lambda _, *call: remember_construction(call[0], target.bind(*call)), always=True
+        )
 
 
 class Labelled(Patch):
@@ -120,7 +122,7 @@ class Labelled(Patch):
         def found(result: Any, *call: Any) -> None:
             remember_label(result, target.bind(*call).get(self._by))
 
-        return _Noticed(original, target, after=found)
+        return _Noticed(original, target, after=found, always=True)
 
 
 class Returned(Patch):
@@ -157,7 +159,6 @@ class Returned(Patch):
             if self._label is not None:
                 remember_label(result, self._label(Call(target, *call)))
 
-        # What is loaded before anybody listens may well be used when somebody does.
         noticed = _Noticed(original, target, after=returned, always=True)
         noticed._self_found = found
         return noticed
@@ -276,7 +277,7 @@ class _Noticed(_Around):
             target: what is known of it.
             before: gets instance, positional and named arguments, before the call.
             after: gets the result as well, first, after it.
-            always: also while nobody listens.
+            always: also while nobody listens: what is made then may well be used when somebody does.
             timed: gets the result and the seconds that the call took, first, after it.
         """
 
