@@ -317,9 +317,9 @@ def test_label_of_what_can_neither_be_referenced_nor_compared(
 @pytest.mark.parametrize("name", ["pipr", "piper-tts", "Piper", "PIPER_TTS"])
 def test_unknown_name(name: str) -> None:
     before = held(*OWNERS)
-    with pytest.raises(ValueError, match=r"no integration .*; did you mean 'piper'"):
+    with pytest.raises(ValueError, match=r"no integration .*; did you mean .*'piper'"):
         ttstrace.instrument("hibari", name)
-    with pytest.raises(ValueError, match="did you mean 'piper'"):
+    with pytest.raises(ValueError, match="did you mean .*'piper'"):
         ttstrace.uninstrument(name)
     assert same(before, held(*OWNERS))
 
