@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from time import perf_counter
 from typing import Any, Final
 
 from opentelemetry.context import Context
@@ -18,10 +19,11 @@ from opentelemetry.context import Context
 from ttstrace import semconv
 from ttstrace.api import get_current
 from ttstrace.audio import OUTPUT_ARGUMENTS, OutputFile, parse_format, sample_rate_of
-from ttstrace.callbacks import listen
+from ttstrace.callbacks import Listener, listen
 from ttstrace.faults import is_fault, report
 from ttstrace.lifecycle import Operation, Synthesis, is_cold
 from ttstrace.promises import Promises
+from ttstrace.pulls import Guard
 from ttstrace.streams import count_pieces
 from ttstrace.timeline import Producer, Timeline
 from ttstrace.values import Attributes, add_known, check_options, clean
@@ -245,6 +247,10 @@ class Options:
     """A service elsewhere does the work (literal)."""
     plays: Option = False
     """The backend plays the sound itself, or returns before it is done: the call's time is not the synthesis's."""
+    told: Callable[[Call], bool] | None = None
+    """The audio comes to another callable of the object (see `ttstrace.instrumentor.Told`); answers whether it is still
+    to come when the call has returned. Further calls are then of the same synthesis, and their text is its text
+    (callable only)."""
     output: Option = None
     """Where the audio is written, if not to an argument that is named as such."""
     body: Callable[[Call], tuple[Any, str] | None] | None = None
@@ -348,7 +354,10 @@ class Target(Operation):
         self.fails = options.failed is not None
         self.says_duration = options.duration is not None
         self.plays = callable(options.plays) or bool(options.plays) or options.callback is not None
+        self.stays = options.told is not None
         self.synthesis = CallSynthesis if options.callback is None else CallbackSynthesis
+        if options.told is not None:
+            self.synthesis = ToldSynthesis
         """What a call of it is."""
         self.tells = any(callable(getattr(options, option)) for option in OPTION_NAMES) or bool(asked)
         self.fixed_format: tuple[int | None, str | None] | None = None
@@ -732,6 +741,112 @@ class CallbackSynthesis(CallSynthesis):
         # A call that returned before its callback was given anything says nothing of the synthesis's time.
         unheard = self._heard and self.reader is None and semconv.TTS_AUDIO_DURATION not in self._attributes
         return unheard or super().is_played()
+
+
+class ToldSynthesis(CallSynthesis):
+    """The synthesis of one call, or several, whose audio another callable of the object is given."""
+
+    __slots__ = ("_listener", "_object", "_returned")
+
+    def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(target, instance, args, kwargs)
+        self._listener = Listener(self, self.take_chunk)
+        self._object = weakref.ref(instance)
+        self._returned: float | None = None
+
+    def begin(self, context: Context) -> Context | None:
+        began = super().begin(context)
+        if began is not None:
+            _told[self._instance] = _Left(self)
+        return began
+
+    def is_open(self, result: object) -> bool:
+        if self.ended:
+            return True
+        self.call.result = result
+        is_open = bool(self._ask(self._target.options.told))
+        if is_open:
+            # The object, which its owner may drop, is kept alive by nothing of this.
+            self._instance = self.call.instance = weakref.proxy(self._instance)
+            self._returned = perf_counter()
+        return is_open
+
+    def go_on(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A further call: until then, the text was waited for."""
+        called = perf_counter()
+        with self._feeding():
+            returned, start = self._returned, self.start_time
+            if returned is not None and start is not None:
+                timeline = self.follow()
+                if timeline.first_piece is None:
+                    timeline.piece(start, start)
+                timeline.piece(returned, called)
+                self._returned = called
+        text = CallSynthesis(target, instance, args, kwargs)._find_text()
+        if isinstance(text, str):
+            self.add_text(text)
+
+    def tell(self, told: Telling, call: Call, wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make the call of that other callable, and account for what it is given."""
+        __tracebackhide__ = True
+        text = _answer(told.text, call)
+        if isinstance(text, str):
+            self.add_text(text)
+        try:
+            if told.audio is None:
+                return wrapped(*args, **kwargs)
+            return self._listener.around(_answer(told.audio, call), wrapped, args, kwargs)
+        finally:
+            ended = _answer(told.ends, call)
+            try:
+                if isinstance(ended, BaseException):
+                    self.fail(ended)
+                elif ended:
+                    self.finish()
+            except BaseException as fault:
+                self.give_up()
+                report(fault)
+
+    def let_go(self) -> None:
+        instance = self._object()
+        left = None if instance is None else _told.get(instance)
+        if left is not None and left.synthesis is self:
+            del _told[instance]
+        super().let_go()
+
+
+class _Left(Guard):
+    """Ends a synthesis whose object is dropped before its audio came."""
+
+    def last_seen(self) -> float:
+        return self.synthesis.last_seen()
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What the calls of another callable say of a synthesis; see `ttstrace.instrumentor.Told`."""
+
+    audio: Callable[[Call], Any] | None
+    text: Callable[[Call], Any] | None
+    ends: Callable[[Call], Any] | None
+
+
+_told: weakref.WeakKeyDictionary[Any, _Left] = weakref.WeakKeyDictionary()
+
+
+def told(instance: Any) -> ToldSynthesis | None:
+    """The synthesis on this object whose audio is told of by other calls, while it is open."""
+    left = _told.get(instance) if _told else None
+    found = None if left is None else left.synthesis
+    return found if isinstance(found, ToldSynthesis) and not found.ended else None
+
+
+def _answer(option: Callable[[Call], Any] | None, call: Call) -> Any:
+    try:
+        return None if option is None else option(call)
+    except BaseException as error:
+        report(error)
+        return None
 
 
 def _add(attributes: Attributes, name: str, answer: object) -> None:

@@ -25,13 +25,13 @@ def listen(synthesis: Synthesis, callback: Any, take: Take) -> Any:
         callback: any callable, sync or async; its answers and exceptions pass through.
         take: what accounts for a chunk; see `Synthesis.take_chunk`.
     """
-    return _Heard(callback, _Listener(synthesis, take))
+    return _Heard(callback, Listener(synthesis, take))
 
 
 class _Heard(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """The callable itself; what is stored, sent or copied of it is measured as long as it is this one call's."""
 
-    def __init__(self, callback: Any, listener: _Listener) -> None:
+    def __init__(self, callback: Any, listener: Listener) -> None:
         super().__init__(callback, listener)
         self._self_listener = listener
 
@@ -49,7 +49,7 @@ def _same(callback: Any) -> Any:
     return callback
 
 
-class _Listener:
+class Listener:
     """Accounts for the chunks, and for the time inside the callback: that is the program's, as time between two pulls
     is. The time between two of its calls is the producer's."""
 
@@ -67,7 +67,12 @@ class _Listener:
     def __call__(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True  # by Sentry and pytest: what is called with is the audio
         given = args or tuple(kwargs.values())
-        heard = self._enter(given[0] if args or len(given) == 1 else None)
+        return self.around(given[0] if args or len(given) == 1 else None, wrapped, args, kwargs)
+
+    def around(self, chunk: object, wrapped: Any, args: Any, kwargs: Any) -> Any:
+        """Make a call by which the program is given a chunk; None: it is given none."""
+        __tracebackhide__ = True
+        heard = self._enter(chunk)
         try:
             answer = wrapped(*args, **kwargs)
         finally:

@@ -15,7 +15,7 @@ import wrapt
 from opentelemetry.context import Context
 
 from ttstrace.api import attach, get_current
-from ttstrace.call import Call, Options, Target, carried_context
+from ttstrace.call import Call, Options, Target, carried_context, told
 from ttstrace.endings import drain
 from ttstrace.faults import report
 from ttstrace.lifecycle import Synthesis, back_to, running, suppressed
@@ -204,6 +204,9 @@ def _wanted(target: Target, instance: Any, args: Any, kwargs: Any) -> Context | 
         if carried is not None and not context:
             context = carried
     if suppressed(context):
+        return None
+    if target.stays and (open_one := told(instance)) is not None:
+        open_one.go_on(target, instance, args, kwargs)
         return None
     if target.patched:
         outer = running(context)

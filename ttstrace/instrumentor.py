@@ -31,15 +31,18 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from packaging.specifiers import SpecifierSet
 
+from ttstrace.api import attach, get_current
 from ttstrace.call import (
     Call,
     Target,
+    Telling,
     carry_context,
     option_mapping,
     remember,
     remember_construction,
     remember_label,
     remember_preparation,
+    told,
 )
 from ttstrace.decorator import Traced, trace
 from ttstrace.providers import idle
@@ -246,6 +249,57 @@ class Pulled(Patch):
             return reader.read(instance, buffer, self._end, wrapped, args, kwargs)
 
         return _Around(original, target, around)
+
+
+class Told(Patch):
+    """A callable of the library's own that is given what a synthesis on the same object makes, one that a callable with
+    the option `told` began: its audio, pieces of its text, its end.
+
+    Args:
+        path: the callable. Time inside it is the program's: that of its callbacks.
+        audio: from a call of it, the chunk of audio; None where it is given none.
+        text: from a call of it, a piece of the text.
+        ends: after a call of it, whether that was the synthesis's end; the exception, where it failed.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        audio: Callable[[Call], Any] | None = None,
+        text: Callable[[Call], Any] | None = None,
+        ends: Callable[[Call], bool | BaseException] | None = None,
+    ) -> None:
+        super().__init__(path)
+        self._telling = Telling(audio, text, ends)
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+
+        def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            synthesis = told(instance) if target.enabled else None
+            if synthesis is None:
+                return wrapped(*args, **kwargs)
+            return synthesis.tell(self._telling, Call(target, instance, args, kwargs), wrapped, args, kwargs)
+
+        return _Around(original, target, call)
+
+
+class Joined(Patch):
+    """A callable that the library calls first in a thread of its own, where it works for a synthesis on the same
+    object: the thread goes on as part of that (see `Told`)."""
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+
+        def join(instance: Any, args: Any, kwargs: Any) -> None:
+            synthesis = told(instance)
+            context = None if synthesis is None else synthesis.context
+            if context is not None and not get_current():
+                attach(context)
+
+        return _Noticed(original, target, before=join)
 
 
 class _Around(Traced):

@@ -155,7 +155,7 @@ class Operation:
 
     __slots__ = (
         "__weakref__", "asks", "attributes", "continues", "defers", "fails", "function", "kind", "name", "patched",
-        "picks", "plays", "producer", "remote", "says_duration", "tells", "wait", "writes",
+        "picks", "plays", "producer", "remote", "says_duration", "stays", "tells", "wait", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -197,6 +197,8 @@ class Operation:
         """A result may say that it is a failure."""
         self.says_duration = False
         """Only the result says how long the backend took."""
+        self.stays = False
+        """The audio may be yet to come, another way than by the result."""
         self.writes = False
         """The backend may write its audio somewhere."""
         self.plays = False
@@ -332,6 +334,10 @@ class Synthesis:
     def failure(self, result: object) -> BaseException | None:
         """What the result says that failed."""
         return None
+
+    def is_open(self, result: object) -> bool:
+        """Whether the audio is yet to come, another way than by the result."""
+        return False
 
     def show_result(self, result: object) -> None:
         """The whole result has come: the audio is to be picked out of it."""

@@ -39,6 +39,8 @@ def hand_on(synthesis: Synthesis, result: Any, *, waits: bool = True) -> Any:
     Returns what the caller is to get: the result itself, or a proxy around it.
     """
     cls = type(result)
+    if synthesis.operation.stays and synthesis.is_open(result):
+        return result
     operation = synthesis.operation
     if operation.defers:
         if waits and operation.wait is not None and hasattr(result, operation.wait):
