@@ -62,12 +62,12 @@ class Service:
                 for at in range(0, len(self.audio), size):
                     if self.fails_after == at // size:
                         send("task-failed")
-                        return
+                        break
                     time.sleep(DELAY)
                     send("result-generated", output={}, usage={"characters": 3})
                     socket.send(self.audio[at : at + size])
-                characters = sum(map(len, self.texts))
-                send("task-finished", output={}, usage={"characters": characters})
+                else:
+                    send("task-finished", output={}, usage={"characters": sum(map(len, self.texts))})
 
 
 @pytest.fixture
@@ -268,7 +268,16 @@ def test_a_task_that_is_refused(spans: Spans, service: Service) -> None:
     service.refuses = True
     with pytest.raises(RequestFailure):
         _speaker(service, callback=Callback()).call("你好。")
+    _wait_for_one(spans)
     assert spans.one().status.status_code is StatusCode.ERROR
+
+
+def test_one_that_is_cancelled(spans: Spans, service: Service) -> None:
+    speaker = _speaker(service, callback=Callback())
+    speaker.streaming_call("你好。")
+    speaker.streaming_cancel()
+    assert spans.attributes()["tts.interrupted"] is True
+    assert spans.one().status.status_code is StatusCode.UNSET
 
 
 def test_one_that_is_dropped_leaves_its_span(spans: Spans, service: Service) -> None:
@@ -284,7 +293,14 @@ def test_one_that_is_dropped_leaves_its_span(spans: Spans, service: Service) -> 
 
 
 def test_originals_are_put_back() -> None:
-    names = ["call", "streaming_call", "streaming_complete", "async_streaming_complete", "on_message"]
+    names = [
+        "call",
+        "streaming_call",
+        "streaming_complete",
+        "async_streaming_complete",
+        "on_message",
+        "streaming_cancel",
+    ]
     owner = speech_synthesizer.SpeechSynthesizer
     patched = [vars(owner)[name] for name in names]
     ttstrace.uninstrument("dashscope")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import functools
 import inspect
@@ -789,6 +790,8 @@ class ToldSynthesis(CallSynthesis):
     def tell(self, told: Telling, call: Call, wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make the call of that other callable, and account for what it is given."""
         __tracebackhide__ = True
+        if told.interrupts:
+            self._close(asyncio.CancelledError())
         text = _answer(told.text, call)
         if isinstance(text, str):
             self.add_text(text)
@@ -798,14 +801,18 @@ class ToldSynthesis(CallSynthesis):
             return self._listener.around(_answer(told.audio, call), wrapped, args, kwargs)
         finally:
             ended = _answer(told.ends, call)
-            try:
-                if isinstance(ended, BaseException):
-                    self.fail(ended)
-                elif ended:
-                    self.finish()
-            except BaseException as fault:
-                self.give_up()
-                report(fault)
+            if ended:
+                self._close(ended if isinstance(ended, BaseException) else None)
+
+    def _close(self, error: BaseException | None) -> None:
+        try:
+            if error is None:
+                self.finish()
+            else:
+                self.fail(error)
+        except BaseException as fault:
+            self.give_up()
+            report(fault)
 
     def let_go(self) -> None:
         instance = self._object()
@@ -829,6 +836,7 @@ class Telling:
     audio: Callable[[Call], Any] | None
     text: Callable[[Call], Any] | None
     ends: Callable[[Call], Any] | None
+    interrupts: bool
 
 
 _told: weakref.WeakKeyDictionary[Any, _Left] = weakref.WeakKeyDictionary()

@@ -260,6 +260,7 @@ class Told(Patch):
         audio: from a call of it, the chunk of audio; None where it is given none.
         text: from a call of it, a piece of the text.
         ends: after a call of it, whether that was the synthesis's end; the exception, where it failed.
+        interrupts: a call of it ends the synthesis before its audio does.
     """
 
     def __init__(
@@ -269,9 +270,10 @@ class Told(Patch):
         audio: Callable[[Call], Any] | None = None,
         text: Callable[[Call], Any] | None = None,
         ends: Callable[[Call], bool | BaseException] | None = None,
+        interrupts: bool = False,
     ) -> None:
         super().__init__(path)
-        self._telling = Telling(audio, text, ends)
+        self._telling = Telling(audio, text, ends, interrupts)
 
     def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
         target = Target(original, option_mapping({}, self.path), patched=True)

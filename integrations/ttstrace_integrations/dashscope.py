@@ -54,4 +54,5 @@ class DashScopeInstrumentor(TTSInstrumentor):
         Patch(f"{_SPEAKER}.streaming_complete", when=lambda call: False),
         Patch(f"{_SPEAKER}.async_streaming_complete", when=lambda call: False),
         Told(f"{_SPEAKER}.on_message", audio=_audio, ends=_ends),
+        Told(f"{_SPEAKER}.streaming_cancel", interrupts=True),
     )
