@@ -73,7 +73,7 @@ class Service:
 @pytest.fixture
 def service() -> Iterator[Service]:
     service = Service()
-    with serve(service, "127.0.0.1", 0) as server:
+    with serve(service, "127.0.0.1", 0, close_timeout=0.5) as server:
         service.url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/api-ws/v1/inference"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
