@@ -77,7 +77,7 @@ TRUTHS = {
         "elevenlabs", "elevenlabs.text_to_speech.client.TextToSpeechClient.stream", size=len(WAV)
     ),
     "polly": Truth(
-        "aws.polly", "botocore.client.BaseClient._make_api_call", rate=16_000, size=len(PCM), more=_POLLY_TOLD
+        "aws.polly", "botocore.client.Polly.synthesize_speech", rate=16_000, size=len(PCM), more=_POLLY_TOLD
     ),
     "google_cloud": Truth(
         "gcp.texttospeech",

@@ -45,6 +45,7 @@ from ttstrace.call import (
     told,
 )
 from ttstrace.decorator import Traced, trace
+from ttstrace.faults import report
 from ttstrace.providers import idle
 from ttstrace.streams import open_reader, reader_of
 
@@ -304,6 +305,37 @@ class Joined(Patch):
         return _Noticed(original, target, before=join)
 
 
+class Made(Patch):
+    """A factory of the callables to be traced, for SDKs that make their clients' methods at run time.
+
+    What is put on a callable that all methods share is inside or outside of what others put there, as it happens; the
+    method itself is outside of it all. Methods that were made before are not traced by this.
+
+    Args:
+        path: the factory.
+        name: the callable that it makes, as `package.module.Class.method`: of what the factory makes, that which has
+            the last part as its name is traced.
+        options: what is known of it: see `ttstrace.call.Options`.
+    """
+
+    def __init__(self, path: str, name: str, **options: Any) -> None:
+        super().__init__(path, **options)
+        self._name = name
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        target = Target(original, option_mapping({}, self.path), patched=True)
+        given = {**defaults, **self.options}
+        wanted = given.get("when") or (lambda _: True)
+        # What was made stays with who has it, and does nothing once the factory's patch is off.
+        options = option_mapping({**given, "when": lambda call: target.enabled and wanted(call)}, self.path)
+
+        def change(made: Any) -> Any:
+            is_meant = getattr(made, "__name__", None) == self._name.rpartition(".")[2]
+            return trace(made, options, name=self._name, patched=True) if is_meant else made
+
+        return _Noticed(original, target, change=change)
+
+
 class _Around(Traced):
     """The callable itself, with something around its call that is no synthesis of its own."""
 
@@ -326,6 +358,7 @@ class _Noticed(_Around):
         after: Callable[[Any, Any, Any, Any], object] | None = None,
         always: bool = False,
         timed: Callable[[Any, float, Any, Any, Any], object] | None = None,
+        change: Callable[[Any], Any] | None = None,
     ) -> None:
         """
         Args:
@@ -335,6 +368,7 @@ class _Noticed(_Around):
             after: gets the result as well, first, after it.
             always: also while nobody listens: what is made then may well be used when somebody does.
             timed: gets the result and the seconds that the call took, first, after it.
+            change: gets the result, and gives what is handed out in its place.
         """
 
         def notice(take: Callable[..., object] | None, *call: Any) -> None:
@@ -345,6 +379,14 @@ class _Noticed(_Around):
             except Exception:  # an object that cannot be weakly referenced
                 _log.debug("cannot keep what %s was called with", target.function)
 
+        def changed(result: Any) -> Any:
+            try:
+                # Also while nobody listens: what is made now may be called when somebody does.
+                return change(result) if change is not None and target.enabled else result
+            except Exception as error:
+                report(error)
+                return result
+
         def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             __tracebackhide__ = True
             notice(before, instance, args, kwargs)
@@ -353,7 +395,7 @@ class _Noticed(_Around):
             seconds = perf_counter() - begun
             notice(after, result, instance, args, kwargs)
             notice(timed, result, seconds, instance, args, kwargs)
-            return result
+            return changed(result)
 
         super().__init__(function, target, call)
 
