@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import io
 import itertools
 import json
@@ -15,7 +14,7 @@ import threading
 import unittest.mock
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,10 @@ import wrapt
 from beside import CHUNKS, RATE, Service, program, serving_audio, traceparent
 from conftest import Metrics, Spans, set_tracer_provider
 from google_tts import GoogleTTS, in_place_of_google, mp3
+from instrumented import instrumented_clients, instrumentor, is_child, needed, of_clients, served
 from opentelemetry import baggage, context, trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation, unwrap
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind
@@ -37,45 +37,11 @@ from opentelemetry.trace import SpanKind
 import ttstrace
 from ttstrace import semconv
 
-CLIENTS = {
-    "requests": "requests:RequestsInstrumentor",
-    "httpx": "httpx:HTTPXClientInstrumentor",
-    "urllib3": "urllib3:URLLib3Instrumentor",
-    "urllib": "urllib:URLLibInstrumentor",
-    "aiohttp": "aiohttp_client:AioHttpClientInstrumentor",
-}
 ENGINES = {
     "Requests": "requests", "Httpx": "httpx", "AsyncHttpx": "httpx", "Urllib3": "urllib3", "Urllib": "urllib",
     "Aiohttp": "aiohttp",
 }  # fmt: skip
 TEXT = "The first sentence says something that is long enough for two. " * 2  # more than 100 characters: two requests
-
-
-def instrumentor(name: str) -> Any:
-    """OpenTelemetry's instrumentor of an HTTP client; None where it is not installed."""
-    module, _, cls = CLIENTS[name].partition(":")
-    try:
-        importlib.import_module("aiohttp" if name == "aiohttp" else name)
-        return getattr(importlib.import_module(f"opentelemetry.instrumentation.{module}"), cls)()
-    except ImportError:
-        return None
-
-
-def needed(name: str) -> Any:
-    found = instrumentor(name)
-    if found is None:
-        pytest.skip(f"no instrumentation of {name} here")
-    return found
-
-
-@contextmanager
-def instrumented_clients(*names: str) -> Iterator[None]:
-    """With the instrumentation of these HTTP clients, or of all whose instrumentation is there."""
-    with ExitStack() as stack:
-        for each in filter(None, map(instrumentor, names or CLIENTS)):
-            each.instrument()
-            stack.callback(each.uninstrument)
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -94,21 +60,6 @@ def service() -> Iterator[Service]:
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleTTS]:
     with in_place_of_google(monkeypatch) as found:
         yield found
-
-
-def of_http(spans: Spans) -> list[ReadableSpan]:
-    return [
-        span
-        for span in spans.all()
-        if span.instrumentation_scope is not None
-        and span.instrumentation_scope.name.startswith("opentelemetry.instrumentation.")
-        and span.kind is SpanKind.CLIENT
-    ]
-
-
-def is_child(child: ReadableSpan, parent: Any) -> bool:
-    own = parent.get_span_context()
-    return child.parent is not None and (child.parent.trace_id, child.parent.span_id) == (own.trace_id, own.span_id)
 
 
 def consume(stream: Any) -> list[bytes]:
@@ -136,7 +87,7 @@ def test_request_nests_under_its_synthesis(spans: Spans, service: Service, name:
     engine = getattr(beside, name)(service.url)
     with instrumented_clients():
         speak(engine, "Hello")
-        without = [(span.name, span.kind) for span in of_http(spans)]
+        without = [(span.name, span.kind) for span in of_clients(spans)]
         assert len(without) == 1
         spans.clear()
         ttstrace.instrument(f"beside:{name}.speak", sample_rate=RATE, format="pcm_s16le")
@@ -144,7 +95,7 @@ def test_request_nests_under_its_synthesis(spans: Spans, service: Service, name:
             audio = speak(engine, "Hello")
     assert audio == beside.CHUNK * CHUNKS
     synthesis = spans.one()
-    (http,) = of_http(spans)
+    (http,) = of_clients(spans)
     assert [(http.name, http.kind)] == without
     assert is_child(http, synthesis)
     assert is_child(synthesis, request)
@@ -162,13 +113,13 @@ def test_stream_that_is_pulled_later(spans: Spans, service: Service, name: str) 
     with instrumented_clients():
         with tracer.start_as_current_span("asked") as asked:
             stream = getattr(beside, name)(service.url).stream("Hello")
-        assert of_http(spans) == []
+        assert of_clients(spans) == []
         with tracer.start_as_current_span("consumed") as consumed:
             chunks = consume(stream)
             assert trace.get_current_span() is consumed
     assert b"".join(chunks) == beside.CHUNK * CHUNKS
     synthesis = spans.one()
-    (http,) = of_http(spans)
+    (http,) = of_clients(spans)
     assert is_child(http, synthesis)
     assert is_child(synthesis, asked)
     assert service.headers[-1]["traceparent"] == traceparent(http)
@@ -197,7 +148,7 @@ def test_stream_that_other_threads_pull(spans: Spans, service: Service, name: st
                 if pool.submit(pull, stream).result() is done:
                     break
     synthesis = spans.one()
-    (http,) = of_http(spans)
+    (http,) = of_clients(spans)
     assert is_child(http, synthesis)
     assert is_child(synthesis, asked)
     assert {is_child(span, synthesis) for span in spans.all() if span is not http} == {False}
@@ -215,7 +166,7 @@ def test_gtts(spans: Spans, google: GoogleTTS, tmp_path: Path, ours_first: bool)
             ttstrace.instrument("gtts")
         gtts.gTTS(TEXT).save(str(tmp_path / "speech.mp3"))
     synthesis = spans.one()
-    http = of_http(spans)
+    http = of_clients(spans)
     assert [span.name for span in http] == ["POST", "POST"]
     assert all(is_child(span, synthesis) for span in http)
     assert [each["traceparent"] for each in google.headers] == [traceparent(span) for span in http]
@@ -239,7 +190,7 @@ def test_gtts_stream_that_threads_pull(spans: Spans, google: GoogleTTS) -> None:
     assert got == google.sent
     synthesis = spans.one()
     assert is_child(synthesis, asked)
-    http = of_http(spans)
+    http = of_clients(spans)
     assert [is_child(span, synthesis) for span in http] == [True, True]
     assert [each["traceparent"] for each in google.headers] == [traceparent(span) for span in http]
 
@@ -251,7 +202,7 @@ def test_error_of_the_client(spans: Spans, google: GoogleTTS) -> None:
     google.statuses = [500]
     with instrumented_clients(), pytest.raises(gtts.gTTSError):
         gtts.gTTS("A secret").write_to_fp(io.BytesIO())
-    synthesis, (http,) = spans.one(), of_http(spans)
+    synthesis, (http,) = spans.one(), of_clients(spans)
     assert [event.name for event in synthesis.events] == ["exception"]
     assert spans.attributes()[semconv.ERROR_TYPE] == "gtts.tts.gTTSError"
     assert is_child(http, synthesis)
@@ -393,23 +344,6 @@ def test_requests_that_are_not_sampled(service: Service) -> None:
 # --- a service above ---------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            threading.Event().wait(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.mark.parametrize("route", ["whole", "stream", "async_whole", "async_stream"])
 def test_fastapi_above_and_http_below(spans: Spans, service: Service, route: str) -> None:
     """Request, synthesis and the request below are one line of descent, whichever thread or task does which part."""
@@ -448,7 +382,7 @@ def test_fastapi_above_and_http_below(spans: Spans, service: Service, route: str
         above.uninstrument_app(app)
     synthesis = spans.one()
     (request,) = [span for span in spans.all() if span.kind is SpanKind.SERVER]
-    http = [span for span in of_http(spans) if is_child(span, synthesis)]
+    http = [span for span in of_clients(spans) if is_child(span, synthesis)]
     assert is_child(synthesis, request)
     assert len(http) == 1
     assert service.headers[-1]["traceparent"] == traceparent(http[0])
@@ -522,7 +456,7 @@ def test_on_and_off_in_any_order_with_the_clients_instrumentation(spans: Spans, 
             spans.clear()
             assert beside.Requests(service.url).speak("Hello") == beside.CHUNK * CHUNKS
             assert len(spans.syntheses()) == ("ours" in still), (on, off, still)
-            assert len(of_http(spans)) == bool(still - {"ours"}), (on, off, still)
+            assert len(of_clients(spans)) == bool(still - {"ours"}), (on, off, still)
         after = [dict(vars(owner)) for owner in owners]
         for old, new in zip(before, after, strict=True):
             assert list(old) == list(new)
