@@ -12,7 +12,7 @@ import json
 import textwrap
 import threading
 import unittest.mock
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -472,6 +472,9 @@ class Voice:
     def generated(self, text: str) -> Iterator[bytes]:
         yield beside.CHUNK
 
+    async def generated_async(self, text: str) -> AsyncIterator[bytes]:
+        yield beside.CHUNK
+
     async def awaited(self, text: str) -> bytes:
         return beside.CHUNK
 
@@ -605,6 +608,32 @@ def test_same_callable_in_any_order(spans: Spans, kind: type[Any], attribute: st
     finally:
         ttstrace.uninstrument()
         put_back()
+
+
+@pytest.mark.parametrize("attribute", ["generated", "generated_async"])
+def test_span_that_theirs_starts_around_a_generator(spans: Spans, attribute: str) -> None:
+    """Theirs is put on a generator function by wrapt, as if it were one as well, and starts a span at the call."""
+    original = vars(Voice)[attribute]
+
+    def theirs(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        trace.get_tracer("theirs").start_span("theirs").end()
+        return wrapped(*args, **kwargs)
+
+    wrapt.wrap_function_wrapper(Voice, attribute, theirs)
+    try:
+        ttstrace.instrument(f"{__name__}:Voice.{attribute}", sample_rate=RATE, format="pcm_s16le")
+        with trace.get_tracer("test").start_as_current_span("asked") as asked:
+            stream = getattr(Voice(), attribute)("Hello")
+        assert consume(stream) == [beside.CHUNK]
+        synthesis = spans.one()
+        assert is_child(synthesis, asked)
+        (inside,) = [span for span in spans.all() if span.name == "theirs"]
+        assert is_child(inside, synthesis)
+        found = spans.attributes()
+        assert (found[semconv.TTS_STREAM_CHUNKS], found[semconv.TTS_AUDIO_DURATION]) == (1, 0.1)
+        ttstrace.uninstrument()
+    finally:
+        setattr(Voice, attribute, original)
 
 
 def test_their_unwrap_takes_off_what_is_outermost(spans: Spans) -> None:

@@ -185,10 +185,16 @@ def _kind(function: Any) -> str:
         return "coroutine"
     if inspect.isgeneratorfunction(function):
         awaited = function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE  # by `types.coroutine`
-        return "coroutine" if awaited else "generator"
+        return "coroutine" if awaited else _kind_of_generator(function)
     if inspect.isasyncgenfunction(function):
-        return "generator"
+        return _kind_of_generator(function)
     return "call"
+
+
+def _kind_of_generator(function: Any) -> str:
+    """What somebody else has put around it, which looks the same, runs when it is called: a span, say, starts there."""
+    others = isinstance(function, (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper))
+    return "call" if others and not isinstance(function, (Traced, _TracedMethod)) else "generator"
 
 
 def _wanted(target: Target, instance: Any, args: Any, kwargs: Any) -> Context | None:
