@@ -86,7 +86,7 @@ def sent(collector: Collector, folder: Path, at_least: int) -> list[Plain]:
         return [span for span in list(collector.spans) if span["resource"]["service.name"] == folder.name]
 
     try:
-        collector.wait(lambda _: len(found()) >= at_least, 20)
+        collector.wait(lambda _: len(found()) >= at_least, 60)
     except AssertionError:
         raise AssertionError(f"of {at_least} arrived only {told(found())}") from None
     return found()
