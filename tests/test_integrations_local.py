@@ -71,9 +71,18 @@ def test_kokoro_onnx_whole_on_a_generated_model(spans: Spans, kokoro: Any, timed
         tts__device="cpu",
         tts__audio__sample_rate=24_000,
         tts__audio__duration=len(samples) / 24_000,
-        tts__cold_start=not timed,
     )
     assert attributes["tts.synthesis.duration"] <= took
+
+
+def test_kokoro_onnx_is_cold_once_on_a_generated_model(spans: Spans, kokoro: Any, tmp_path: Path) -> None:
+    import onnx_voices
+
+    ttstrace.instrument("kokoro_onnx")
+    voice = type(kokoro)(*onnx_voices.kokoro(tmp_path))
+    voice.create(TEXT, voice="af_heart")
+    voice.create_timed(TEXT, voice="af_heart")
+    assert [(span.attributes or {})["tts.cold_start"] for span in spans.syntheses()] == [True, False]
 
 
 def test_kokoro_onnx_stream_on_a_generated_model(spans: Spans, kokoro: Any) -> None:
