@@ -21,6 +21,8 @@ from opentelemetry.context import get_current
 from standin_cuda import StandIn, standin_cuda
 
 from ttstrace import stage, synthesis
+from ttstrace.exceptions import Failure
+from ttstrace.instrumentor import Opened, Pulled
 from ttstrace.monitor.gpu import window as gpu_window
 
 Decorate = Callable[[Any], Any]
@@ -419,7 +421,9 @@ def failing_callback(backend: Backend, decorate: Decorate) -> list[Any]:
         return [error]
 
 
-OPTIONS_OF = {shape: {"callback": "on_audio"} for shape in (callback, async_callback, failing_callback)}
+OPTIONS_OF: dict[Callable[..., Any], dict[str, Any]] = {
+    shape: {"callback": "on_audio"} for shape in (callback, async_callback, failing_callback)
+}
 """What a shape declares beside what all do."""
 
 
@@ -599,6 +603,111 @@ def promised_stream(backend: Backend, decorate: Decorate) -> list[Any]:
 
     return [each is tensor for each, tensor in zip(speak("hello"), tensors, strict=True)]
 
+
+class Waited:
+    """A future of an SDK's own kind."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def fetch(self) -> Any:
+        if isinstance(self._answer, BackendError):
+            raise self._answer
+        return self._answer
+
+
+def waited(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str) -> Any:
+        backend.calls += 1
+        return Waited(backend.whole)
+
+    given = speak("hello")
+    return [given.fetch(), given.fetch()]
+
+
+def failing_wait(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str) -> Any:
+        backend.calls += 1
+        return Waited(backend.error)
+
+    try:
+        return [speak("hello").fetch()]
+    except BackendError as error:
+        return [error, error.__cause__, error.__context__]
+
+
+def forsaken_wait(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str) -> Any:
+        backend.calls += 1
+        return Waited(backend.whole)
+
+    speak("hello")
+    return []
+
+
+def said_failure(backend: Backend, decorate: Decorate) -> list[Any]:
+    @decorate
+    def speak(text: str) -> bytes:
+        backend.calls += 1
+        return backend.whole
+
+    return [speak("hello")]
+
+
+class Announced:
+    """A result of which the audio is read elsewhere."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+
+
+class Elsewhere:
+    """There."""
+
+    def __init__(self, result: Announced) -> None:
+        self._left = iter([*result.pieces, b""])
+        self.at = 0
+
+    def fill(self, buffer: bytearray) -> int:
+        piece = next(self._left)
+        buffer[: len(piece)] = piece
+        self.at += len(piece)
+        return len(piece)
+
+
+class TracedElsewhere(Elsewhere):
+    __init__ = Opened("fault_shapes:Elsewhere.__init__", of="result").wrap(Elsewhere.__init__, {})
+    fill = Pulled("fault_shapes:Elsewhere.fill", into="buffer", end=lambda it: it.at).wrap(Elsewhere.fill, {})
+
+
+def read_elsewhere(backend: Backend, decorate: Decorate) -> list[Any]:
+    traced = decorate(read_elsewhere) is not read_elsewhere
+
+    @decorate
+    def speak(text: str) -> Any:
+        backend.calls += 1
+        return Waited(Announced(backend.pieces))
+
+    stream = (TracedElsewhere if traced else Elsewhere)(speak("hello").fetch())
+    buffer = bytearray(len(backend.pieces[0]))
+    seen: list[Any] = []
+    while filled := stream.fill(buffer):
+        seen.append(buffer[:filled] == backend.pieces[len(seen)])
+    return seen
+
+
+DECLARED = (waited, failing_wait, forsaken_wait, said_failure, read_elsewhere)
+"""With options that only declarations of backends have."""
+OPTIONS_OF |= {
+    waited: {"wait": "fetch", "duration": lambda call: 0.001},
+    failing_wait: {"wait": "fetch"},
+    forsaken_wait: {"wait": "fetch"},
+    said_failure: {"failed": lambda call: Failure("NoMore")},
+    read_elsewhere: {"wait": "fetch", "continues": lambda call: True, "failed": lambda call: None},
+}
 
 ON_A_CARD = frozenset({promised, promised_stream})
 

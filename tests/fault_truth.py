@@ -22,6 +22,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from ttstrace import endings, faults, lifecycle, metrics, traced_synthesis
+from ttstrace.call import Options
+from ttstrace.decorator import trace
 from ttstrace.monitor import window as windows
 from ttstrace.monitor.gpu import window as gpu_window
 
@@ -182,7 +184,7 @@ def observed(
         if shape in ON_A_CARD:
             backend.cuda = stack.enter_context(card())
         try:
-            after.seen = shape(backend, traced_synthesis(**options))
+            after.seen = shape(backend, lambda function: trace(function, Options(**options)))
         except BaseException as error:
             after.escaped = error
             del error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_shapes import HOOKS, SHAPES, Backend, by_hand, value
+from fault_shapes import DECLARED, HOOKS, SHAPES, Backend, by_hand, value
 from fault_truth import Processor, Telemetry, fit_for_work, healthy, observed
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
@@ -371,7 +371,7 @@ def comes_by(telemetry: Telemetry, shape: Any, point: str, path: Path) -> int:
 
 def matrix(telemetry: Telemetry, point: str, faults_of: Callable[[], Iterator[Fault]], path: Path) -> None:
     found = []
-    for shape in SHAPES:
+    for shape in (*SHAPES, *DECLARED):
         often = comes_by(telemetry, shape, point, path)
         for fault in faults_of():
             if often >= max(1, fault.nth):

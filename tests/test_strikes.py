@@ -17,7 +17,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pytest
-from fault_shapes import SHAPES, Backend, hostile
+from fault_shapes import DECLARED, SHAPES, Backend, hostile
 from fault_truth import Telemetry, fit_for_work, healthy, observed
 
 import ttstrace
@@ -143,7 +143,7 @@ class Tally:
     struck: set[Stack] = set()
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape is not hostile])
+@pytest.mark.parametrize("shape", [shape for shape in (*SHAPES, *DECLARED) if shape is not hostile])
 def test_a_strike_anywhere(telemetry: Telemetry, tmp_path: Path, shape: Any) -> None:
     backend = Backend(tmp_path / "out.wav")
     for _ in range(2):  # the first run loads what is looked for no more

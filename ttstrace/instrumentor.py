@@ -45,7 +45,7 @@ from ttstrace.call import (
     told,
 )
 from ttstrace.decorator import Traced, trace
-from ttstrace.faults import report
+from ttstrace.faults import is_fault, report
 from ttstrace.providers import idle
 from ttstrace.streams import open_reader, reader_of
 
@@ -376,14 +376,17 @@ class _Noticed(_Around):
             try:
                 if take is not None and target.enabled and (always or not idle()):
                     take(*call)
-            except Exception:  # an object that cannot be weakly referenced
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
+                # Most often an object that cannot be weakly referenced.
                 _log.debug("cannot keep what %s was called with", target.function)
 
         def changed(result: Any) -> Any:
             try:
                 # Also while nobody listens: what is made now may be called when somebody does.
                 return change(result) if change is not None and target.enabled else result
-            except Exception as error:
+            except BaseException as error:
                 report(error)
                 return result
 

@@ -558,7 +558,7 @@ class Reader:
         def audio(answer: int) -> Any:
             synthesis.unseen = False
             if not answer:
-                synthesis.show_rest(itself)
+                synthesis.show_rest(weakref.proxy(itself))  # it keeps its pulls, and they the synthesis
                 return b""
             # It may go back, and read once more what was counted before.
             reached = end(itself)
@@ -577,11 +577,16 @@ def open_reader(reader: Any, result: Any) -> None:
     guard = _announced.pop(result, None)
     if guard is not None and not guard.synthesis.ended:
         guard.ask()
-        guard.passed_on = True
-        _readers[reader] = Reader(Pulls(guard.synthesis, None))
         guard.synthesis.unseen = True  # until it reads
+        _readers[reader] = Reader(Pulls(guard.synthesis, None))
+        guard.passed_on = True
 
 
 def reader_of(itself: Any) -> Reader | None:
     """The synthesis that is read here."""
-    return _readers.get(itself) if _readers else None
+    if not _readers:
+        return None
+    try:
+        return _readers.get(itself)
+    except TypeError:  # it cannot be hashed or referenced
+        return None
