@@ -22,7 +22,7 @@ from standin_cuda import StandIn, standin_cuda
 
 from ttstrace import stage, synthesis
 from ttstrace.exceptions import Failure
-from ttstrace.instrumentor import Opened, Pulled
+from ttstrace.instrumentor import Opened, Pulled, Saved
 from ttstrace.monitor.gpu import window as gpu_window
 
 Decorate = Callable[[Any], Any]
@@ -671,6 +671,9 @@ class Elsewhere:
         self._left = iter([*result.pieces, b""])
         self.at = 0
 
+    def save(self, path: Path) -> None:
+        path.write_bytes(b"".join(self._left))
+
     def fill(self, buffer: bytearray) -> int:
         piece = next(self._left)
         buffer[: len(piece)] = piece
@@ -681,6 +684,7 @@ class Elsewhere:
 class TracedElsewhere(Elsewhere):
     __init__ = Opened("fault_shapes:Elsewhere.__init__", of="result").wrap(Elsewhere.__init__, {})
     fill = Pulled("fault_shapes:Elsewhere.fill", into="buffer", end=lambda it: it.at).wrap(Elsewhere.fill, {})
+    save = Saved("fault_shapes:Elsewhere.save", to="path").wrap(Elsewhere.save, {})
 
 
 def read_elsewhere(backend: Backend, decorate: Decorate) -> list[Any]:
@@ -699,13 +703,26 @@ def read_elsewhere(backend: Backend, decorate: Decorate) -> list[Any]:
     return seen
 
 
-DECLARED = (waited, failing_wait, forsaken_wait, said_failure, read_elsewhere)
+def saved_elsewhere(backend: Backend, decorate: Decorate) -> list[Any]:
+    traced = decorate(saved_elsewhere) is not saved_elsewhere
+
+    @decorate
+    def speak(text: str) -> Any:
+        backend.calls += 1
+        return Announced(backend.pieces)
+
+    stream = (TracedElsewhere if traced else Elsewhere)(speak("hello"))
+    return [stream.save(backend.path), backend.path.read_bytes() == b"".join(backend.pieces)]
+
+
+DECLARED = (waited, failing_wait, forsaken_wait, said_failure, read_elsewhere, saved_elsewhere)
 """With options that only declarations of backends have."""
 OPTIONS_OF |= {
     waited: {"wait": "fetch", "duration": lambda call: 0.001},
     failing_wait: {"wait": "fetch"},
     forsaken_wait: {"wait": "fetch"},
     said_failure: {"failed": lambda call: Failure("NoMore")},
+    saved_elsewhere: {"continues": lambda call: True},
     read_elsewhere: {"wait": "fetch", "continues": lambda call: True, "failed": lambda call: None},
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socketserver
 import struct
 import threading
 import time
@@ -223,6 +224,32 @@ def test_a_host_of_which_the_sdk_makes_the_url(spans: Spans, service: SpeechServ
         "server.address": "127.0.0.1",
         "server.port": service.port,
     }
+
+
+def test_a_region(spans: Spans) -> None:
+    """Which host that is, the SDK knows. A proxy that lets nobody through stands in for the way there."""
+    asked: list[bytes] = []
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.request.recv(4096))
+            self.request.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            configured = sdk.SpeechConfig(region="koreacentral", subscription="private")
+            configured.set_proxy("127.0.0.1", proxy.server_address[1])
+            sdk.SpeechSynthesizer(configured, audio_config=None).speak_text(TEXT)
+        finally:
+            proxy.shutdown()
+            thread.join()
+    span = spans.one()
+    address, port = (span.attributes or {})["server.address"], (span.attributes or {})["server.port"]
+    assert address == "koreacentral.tts.speech.microsoft.com"
+    assert asked[0].startswith(f"CONNECT {address}:{port} ".encode())
+    assert failed(span)[0] == "ConnectionFailure"
 
 
 def test_written_to_a_file(spans: Spans, service: SpeechService, tmp_path: Path) -> None:
@@ -594,13 +621,34 @@ def test_a_stream_that_is_dropped_half_way(spans: Spans, service: SpeechService)
     }
 
 
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_stream_that_is_saved(spans: Spans, service: SpeechService, reads: bool, tmp_path: Path) -> None:
+    begun = time.perf_counter()
+    stream = sdk.AudioDataStream(synthesizer(service).start_speaking_text(TEXT))
+    if reads:
+        stream.read_data(struct.pack("4000x"))
+    stream.save_to_wav_file(str(tmp_path / "speech.wav"))
+    outer = time.perf_counter() - begun
+    with wave.open(str(tmp_path / "speech.wav")) as file:
+        assert file.getnframes() / file.getframerate() == PIECES * SECONDS
+    expected = {
+        "gen_ai.request.stream": reads,
+        "tts.audio.duration": PIECES * SECONDS,
+        "tts.audio.sample_rate": RATE,
+        "tts.audio.format": "wav",
+        "tts.audio.size": (tmp_path / "speech.wav").stat().st_size,
+        "tts.synthesis.duration": took(service, outer),
+        "tts.interrupted": None,
+    }
+    assert facts(spans.one(), *expected) == expected
+
+
 @pytest.mark.parametrize("opened", [False, True])
-def test_never_read(spans: Spans, service: SpeechService, opened: bool, tmp_path: Path) -> None:
-    """The audio may have gone to a loudspeaker or to a file: nobody saw."""
+def test_never_read(spans: Spans, service: SpeechService, opened: bool) -> None:
+    """The audio may have gone to a loudspeaker: nobody saw."""
     result = synthesizer(service).start_speaking_text(TEXT)
     if opened:
-        sdk.AudioDataStream(result).save_to_wav_file(str(tmp_path / "speech.wav"))
-        assert (tmp_path / "speech.wav").stat().st_size > len(pcm(1))
+        sdk.AudioDataStream(result)
     del result
     gc.collect()
     unknown = {"tts.synthesis.duration", "tts.rtf", "tts.audio.duration", "tts.interrupted", "gen_ai.request.stream"}

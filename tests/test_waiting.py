@@ -8,6 +8,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from ttstrace.exceptions import Failure
-from ttstrace.instrumentor import Opened, Patch, Patches, Pulled
+from ttstrace.instrumentor import Opened, Patch, Patches, Pulled, Saved
 
 TEXT = "Hello there"
 RATE = 24_000
@@ -78,6 +79,9 @@ class Stream:
         self.at += len(piece)
         return len(piece)
 
+    def save(self, to: Path) -> int:
+        return to.write_bytes(self._audio)
+
 
 class Engine:
     def __init__(self) -> None:
@@ -112,6 +116,7 @@ def patch() -> Iterator[Patched]:
             Patch(f"{__name__}:Engine.speak", wait="fetch", **options),
             Patch(f"{__name__}:Engine.speak_at_once", **options),
             Opened(f"{__name__}:Stream.__init__", of="of"),
+            Saved(f"{__name__}:Stream.save", to="to"),
             Pulled(f"{__name__}:Stream.fill", into="buffer", end=lambda stream: stream.at),
         ]
         applied.apply(patches, defaults)
@@ -200,8 +205,9 @@ def test_waiting_raises(spans: Spans, patch: Patched) -> None:
     assert TEXT not in span.to_json()
 
 
-def test_many_threads_wait(spans: Spans, patch: Patched) -> None:
-    patch()
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_many_threads_wait(spans: Spans, patch: Patched, goes_on: bool) -> None:
+    patch(continues=lambda call: goes_on)
     engine = Engine()
     future = engine.speak(TEXT)
     got: list[Any] = []
@@ -211,6 +217,10 @@ def test_many_threads_wait(spans: Spans, patch: Patched) -> None:
     for thread in threads:
         thread.join()
     assert got == [engine.result] * 8
+    if goes_on:
+        assert spans.syntheses() == []
+        engine.result.pieces = 4
+        read_all(Stream(engine.result))
     assert spans.attributes()["tts.audio.duration"] == 1.0
 
 
@@ -480,6 +490,57 @@ def test_opened_twice_and_for_nothing(spans: Spans, patch: Patched) -> None:
         PIECE * 2
     ] * 3
     assert spans.attributes()["tts.audio.duration"] == 0.5
+
+
+def test_two_readers_by_turns(spans: Spans, patch: Patched) -> None:
+    """They read the same: the first is measured."""
+    patch(continues=continues)
+    engine = Engine()
+    engine.result = Result(pieces=2)
+    result = engine.speak_at_once(TEXT)
+    streams = [Stream(result), Stream(result)]
+    for _ in range(3):
+        for stream in streams:
+            stream.fill(bytearray(len(PIECE)))
+    attributes = spans.attributes()
+    assert attributes["tts.audio.duration"] == 0.5
+    assert attributes["tts.stream.chunks"] == 2
+
+
+def test_a_reader_that_cannot_be_kept_in_sight(spans: Spans, patch: Patched) -> None:
+    class Unhashable(Stream):
+        __hash__ = None  # type: ignore[assignment]
+
+    patch(continues=continues)
+    engine = Engine()
+    engine.result = Result(pieces=2)
+    stream = Stream(engine.speak_at_once(TEXT))
+    assert read_all(Unhashable(Result(pieces=1))) == PIECE
+    assert read_all(stream) == PIECE * 2
+    assert spans.attributes()["tts.audio.duration"] == 0.5
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_saved(spans: Spans, patch: Patched, tmp_path: Path, reads: bool) -> None:
+    """What was read before is in the file as well."""
+    patch(continues=continues)
+    engine = Engine()
+    engine.result = Result(pieces=3)
+    begun = time.perf_counter()
+    stream = Stream(engine.speak(TEXT).fetch())
+    if reads:
+        stream.fill(bytearray(len(PIECE)))
+    assert stream.save(tmp_path / "speech.pcm") == 3 * len(PIECE)
+    outer = time.perf_counter() - begun
+    attributes = spans.attributes()
+    expected = {
+        "gen_ai.request.stream": reads,
+        "tts.audio.duration": 0.75,
+        "tts.audio.size": 3 * len(PIECE),
+        "tts.synthesis.duration": between(WORK, outer),
+        "tts.interrupted": None,
+    }
+    assert {name: attributes.get(name) for name in expected} == expected
 
 
 def test_a_result_that_cannot_be_kept_in_sight(

@@ -47,7 +47,7 @@ from ttstrace.call import (
 from ttstrace.decorator import Traced, trace
 from ttstrace.faults import is_fault, report
 from ttstrace.providers import idle
-from ttstrace.streams import open_reader, reader_of
+from ttstrace.streams import Reader, open_reader, reader_of
 
 _log = logging.getLogger("ttstrace")
 
@@ -239,17 +239,40 @@ class Pulled(Patch):
         self._end = end
 
     def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
-        target = Target(original, option_mapping({}, self.path), patched=True)
+        def pull(reader: Reader, target: Target, wrapped: Any, *call: Any) -> Any:
+            return reader.read(call[0], target.argument(self._into, *call), self._end, wrapped, *call[1:])
 
-        def around(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            reader = reader_of(instance) if target.enabled else None
-            if reader is None:
-                return wrapped(*args, **kwargs)
-            buffer = target.argument(self._into, instance, args, kwargs)
-            return reader.read(instance, buffer, self._end, wrapped, args, kwargs)
+        return _around_reader(original, self.path, pull)
 
-        return _Around(original, target, around)
+
+class Saved(Patch):
+    """A method of what was `Opened` that writes all of the audio to a file, and returns when it is there.
+
+    Args:
+        path: the method.
+        to: its parameter that holds the file's path.
+    """
+
+    def __init__(self, path: str, to: str) -> None:
+        super().__init__(path)
+        self._to = to
+
+    def wrap(self, original: Any, defaults: Mapping[str, Any]) -> Any:
+        def save(reader: Reader, target: Target, wrapped: Any, *call: Any) -> Any:
+            return reader.save(call[0], target.argument(self._to, *call), wrapped, *call[1:])
+
+        return _around_reader(original, self.path, save)
+
+
+def _around_reader(original: Any, path: str, read: Callable[..., Any]) -> Any:
+    target = Target(original, option_mapping({}, path), patched=True)
+
+    def around(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        reader = reader_of(instance) if target.enabled else None
+        return wrapped(*args, **kwargs) if reader is None else read(reader, target, wrapped, instance, args, kwargs)
+
+    return _Around(original, target, around)
 
 
 class Told(Patch):

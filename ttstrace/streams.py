@@ -18,6 +18,7 @@ from typing import Any, Final
 from opentelemetry.context import Context
 
 from ttstrace.api import attach, get_current
+from ttstrace.audio import AudioReader, OutputFile
 from ttstrace.endings import drain
 from ttstrace.faults import is_fault, report
 from ttstrace.lifecycle import Synthesis, back_to
@@ -363,11 +364,9 @@ def _measured_wait(guard: Waiting, method: Callable[..., Any]) -> Callable[..., 
             raise
         try:
             attach(outer)
-            if synthesis.ended:  # another thread waited as well
-                return result
-            handed_on = hand_on(synthesis, result, waits=False)
-            guard.passed_on = True
-            return handed_on
+            with synthesis._feeding():  # several threads may have waited
+                first, guard.passed_on = not guard.passed_on, True
+            return hand_on(synthesis, result, waits=False) if first else result
         except BaseException as fault:
             _give_up(synthesis, outer)
             report(fault)
@@ -566,6 +565,27 @@ class Reader:
             return memoryview(buffer).cast("B")[answer - fresh : answer]
 
         return self._pulls.read(False, method, args, kwargs, audio)
+
+    def save(
+        self, itself: Any, file: Any, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """All of it is written to a file; see `ttstrace.instrumentor.Saved`."""
+        synthesis = self._pulls.synthesis
+        try:
+            written = OutputFile(file)
+        except BaseException as fault:
+            report(fault)
+            return method(*args, **kwargs)
+
+        def audio(answer: Any) -> bytes:
+            synthesis.unseen = False
+            synthesis.show_rest(weakref.proxy(itself))
+            reader = AudioReader(*synthesis.declared_format(None), onset=False)
+            if written.read(reader):
+                synthesis.reader = reader  # what was read before is in there
+            return b""
+
+        return self._pulls.read(True, method, args, kwargs, audio)
 
 
 def open_reader(reader: Any, result: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ttstrace.call import Call
 from ttstrace.exceptions import Failure
-from ttstrace.instrumentor import Opened, Patch, Pulled, TTSInstrumentor
+from ttstrace.instrumentor import Opened, Patch, Pulled, Saved, TTSInstrumentor
 
 _FORMAT = "riff-16khz-16bit-mono-pcm"  # what the SDK has where the program sets none
 _SSML_VOICE = re.compile(r"""<voice\b[^>]*?\sname\s*=\s*["']([^"']+)["']""")
@@ -90,4 +90,5 @@ class AzureInstrumentor(TTSInstrumentor):
         Patch(_SYNTHESIZER + "start_speaking_ssml_async", **_STARTS, **_SSML),
         Opened(_STREAM + "__init__", of="result"),
         Pulled(_STREAM + "read_data", into="audio_buffer", end=lambda stream: stream.position),
+        Saved(_STREAM + "save_to_wav_file", to="file_name"),
     )
