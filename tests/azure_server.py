@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from socket import SHUT_RDWR
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
@@ -78,7 +79,7 @@ def _answer(service: SpeechService, socket: ServerConnection, request: Request, 
     socket.send(_text("response", request_id, stream))
     for at, piece in enumerate(service.pieces):
         if at == service.cut_after:
-            socket.socket.close()
+            socket.socket.shutdown(SHUT_RDWR)  # closed alone, it would stay open for the thread that receives
             return
         time.sleep(service.delay)
         if at == len(service.pieces) - 1:

@@ -497,6 +497,7 @@ def read_all(stream: Any, size: int = 3000) -> bytes:
     return bytes(heard)
 
 
+@pytest.mark.keeps_time
 @pytest.mark.parametrize("start", [_started, _started_async])
 def test_one_span_of_a_stream(spans: Spans, service: SpeechService, start: Speak) -> None:
     speech = synthesizer(service)

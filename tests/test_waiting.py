@@ -23,7 +23,7 @@ from ttstrace.instrumentor import Opened, Patch, Patches, Pulled, Saved
 TEXT = "Hello there"
 RATE = 24_000
 PIECE = b"\1\0" * 6_000  # a quarter of a second
-WORK = 0.2  # seconds
+WORK = 0.2  # seconds; a program that is held up for a tenth of it learns no times, so that some tests keep time
 
 
 class Result:
@@ -137,6 +137,7 @@ def length(span: ReadableSpan) -> float:
 # --- waiting -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.keeps_time
 def test_waited_for_at_once(spans: Spans, patch: Patched) -> None:
     patch()
     engine = Engine()
@@ -236,6 +237,7 @@ def test_the_method_alone_is_kept(spans: Spans, patch: Patched) -> None:
 def test_nobody_waits(spans: Spans, patch: Patched) -> None:
     """What became of it is not known; that is no interruption."""
     patch()
+    begun = time.perf_counter()
     future = Engine().speak(TEXT)
     called = time.perf_counter()
     while not future.done:
@@ -247,7 +249,7 @@ def test_nobody_waits(spans: Spans, patch: Patched) -> None:
     unknown = {"tts.interrupted", "tts.synthesis.duration", "tts.audio.duration", "gen_ai.request.stream", "error.type"}
     assert unknown.isdisjoint(span.attributes or {})
     assert (span.attributes or {})["tts.input.characters"] == len(TEXT)
-    assert length(span) < WORK  # what was seen of it
+    assert length(span) == between(0.0, called - begun)  # what was seen of it
 
 
 def test_what_runs_while_it_waits_is_the_same_synthesis(
@@ -283,6 +285,7 @@ def error_of(call: Any) -> BaseException | None:
     return error
 
 
+@pytest.mark.keeps_time
 @pytest.mark.parametrize("waited", [False, True])
 @pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize(
@@ -333,6 +336,7 @@ def test_a_result_that_says_that_the_program_ended_it(spans: Spans, patch: Patch
     assert (span.attributes or {})["tts.interrupted"] is True
 
 
+@pytest.mark.keeps_time
 @pytest.mark.parametrize("option", ["failed", "duration", "continues"])
 def test_an_option_that_fails(
     spans: Spans, patch: Patched, no_faults_of_ours: list[BaseException], option: str
@@ -364,6 +368,7 @@ def read_all(stream: Stream, size: int = len(PIECE)) -> bytes:
     return heard
 
 
+@pytest.mark.keeps_time
 @pytest.mark.parametrize("waited", [False, True])
 def test_read_elsewhere(spans: Spans, patch: Patched, waited: bool) -> None:
     patch(continues=continues)
@@ -452,6 +457,7 @@ def test_the_end_says_a_failure(spans: Spans, patch: Patched) -> None:
     assert spans.attributes()["error.type"] == "Cut"
 
 
+@pytest.mark.keeps_time
 @pytest.mark.parametrize("reads", [False, True])
 def test_dropped(spans: Spans, patch: Patched, reads: bool) -> None:
     """Half read, it was interrupted; never read, nobody knows."""
@@ -520,6 +526,7 @@ def test_a_reader_that_cannot_be_kept_in_sight(spans: Spans, patch: Patched) -> 
     assert spans.attributes()["tts.audio.duration"] == 0.5
 
 
+@pytest.mark.keeps_time
 @pytest.mark.parametrize("reads", [False, True])
 def test_saved(spans: Spans, patch: Patched, tmp_path: Path, reads: bool) -> None:
     """What was read before is in the file as well."""
