@@ -52,6 +52,8 @@ def serving(service: SpeechServer) -> Iterator[SpeechServer]:
             try:
                 for piece in service.pieces:
                     time.sleep(service.delay)
+                    if not piece:  # it would be the end
+                        continue
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                     self.wfile.flush()
                 self.wfile.write(b"0\r\n\r\n")

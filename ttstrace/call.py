@@ -499,6 +499,17 @@ class CallSynthesis(Synthesis):
             report(error)
             return None
 
+    def _try(self, option: Any) -> Any:
+        """An option's value; None where it needs what has not come: the result, a chunk, a piece of the text."""
+        if not callable(option):
+            return option
+        try:
+            return option(self.call)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            return None
+
     # --- before the backend runs ---
 
     def is_synthesis(self) -> bool:
@@ -571,12 +582,7 @@ class CallSynthesis(Synthesis):
         """Ask what is not known yet; what still is not, is asked again when there is more to go by."""
         still_open: list[tuple[str, Callable[[Call], Any]]] = []
         for name, option in self._open:
-            try:
-                value = option(self.call)
-            except BaseException as error:  # it may need the result, or the first piece of the text
-                if not is_fault(error):
-                    raise
-                value = None
+            value = self._try(option)
             if value is None:
                 still_open.append((name, option))
             else:
@@ -614,8 +620,9 @@ class CallSynthesis(Synthesis):
         options = target.options
         if callable(options.sample_rate) or callable(options.format):
             self._show(audio)
-        rate = sample_rate_of(self._ask(options.sample_rate))
-        format = self._ask(options.format)
+        ask = self._try if audio is None else self._ask
+        rate = sample_rate_of(ask(options.sample_rate))
+        format = ask(options.format)
         if not isinstance(format, str):
             format = None
         if rate is None and (format is None or parse_format(format).rate is None):

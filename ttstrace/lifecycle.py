@@ -312,7 +312,8 @@ class Synthesis:
         return None
 
     def declared_format(self, audio: object) -> tuple[int | None, str | None]:
-        """The sample rate and the format of raw audio, as far as the program says them."""
+        """The sample rate and the format of raw audio, as far as the program says them; `audio` is what of it came
+        first, None where a stream ended without any."""
         return None, None
 
     def pick_audio(self, value: object) -> object:
@@ -858,7 +859,7 @@ class Synthesis:
         reader, written = self.reader, self._output
         if reader is None:
             if not returned or (result is None and written is None):
-                return _UNKNOWN_AUDIO
+                return self._nothing_came() if returned and self.streamed else _UNKNOWN_AUDIO
             rate, format = self.declared_format(result)
             audio = self.pick_audio(result) if self.operation.picks and result is not None else result
             plain = format is None and written is None and self.texts is None
@@ -881,6 +882,15 @@ class Synthesis:
         reader.finish()
         if reader.batch_size is not None:
             self._attributes[semconv.TTS_BATCH_SIZE] = reader.batch_size
+        return Whole(reader.duration, reader.sample_rate, reader.channels, reader.format, reader.size)
+
+    def _nothing_came(self) -> Whole:
+        """The audio's facts where a stream ended without a chunk: no seconds, if it is known of what."""
+        reader = AudioReader(*self.declared_format(None), onset=False)
+        reader.feed(b"")
+        reader.finish()
+        if reader.duration is None:
+            return _UNKNOWN_AUDIO
         return Whole(reader.duration, reader.sample_rate, reader.channels, reader.format, reader.size)
 
     def find_producer(self, timeline: Timeline) -> Producer:

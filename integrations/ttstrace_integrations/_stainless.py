@@ -24,15 +24,23 @@ def is_encoded(response: Any) -> bool:
     return bool(response.headers.get("content-encoding", "identity") != "identity")
 
 
+def _is_events(response: Any) -> bool:
+    """Server-sent events, read as they are: the audio is somewhere in their text."""
+    return bool(response.headers.get("content-type", "").startswith("text/event-stream"))
+
+
 def _body(call: Call) -> tuple[Any, str] | None:
     response = _http_response(call)
-    if response is None or response.is_stream_consumed or hasattr(type(call.result), "__next__"):
+    cls = type(call.result)
+    if response is None or response.is_stream_consumed or hasattr(cls, "__next__") or hasattr(cls, "__anext__"):
         return None  # whole; or events, which end before the stream does
     return response, "stream"
 
 
 def audio(call: Call) -> object:
     response = _http_response(call)
+    if response is not None and _is_events(response):
+        return None
     if call.chunk is not None:
         return None if response is not None and is_encoded(response) else call.chunk
     return call.result if response is None else response.content

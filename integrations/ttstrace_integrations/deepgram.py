@@ -21,4 +21,6 @@ class DeepgramInstrumentor(TTSInstrumentor):
     patches = (
         Patch("deepgram.speak.v1.audio.client:AudioClient.generate"),
         Patch("deepgram.speak.v1.audio.client:AsyncAudioClient.generate"),
+        Patch("deepgram.speak.v2.audio.client:AudioClient.generate"),
+        Patch("deepgram.speak.v2.audio.client:AsyncAudioClient.generate"),
     )

@@ -12,6 +12,9 @@ _RESOURCE = "fishaudio.resources.tts:{0}.{1}"
 # Everything that reads a stream goes through the iterator inside it.
 _STREAM = {"body": lambda call: (call.result, "_iter")}
 
+# The text comes as str, or in events; one that says to flush holds none.
+_WEBSOCKET = {"text": "text_stream", "piece": lambda call: getattr(call.piece, "text", call.piece)}
+
 
 class FishAudioInstrumentor(TTSInstrumentor):
     name = "fish_audio"
@@ -34,6 +37,6 @@ class FishAudioInstrumentor(TTSInstrumentor):
         for method, options in (
             ("convert", {}),
             ("stream", _STREAM),
-            ("stream_websocket", {"text": "text_stream"}),
+            ("stream_websocket", _WEBSOCKET),
         )
     )

@@ -1,6 +1,24 @@
-"""typecast-python: a response whole, or a generator of audio bytes."""
+"""typecast-python: a response whole, with timestamps, composed of several texts; or a generator of audio bytes."""
 
+from typing import Any
+
+from ttstrace.call import Call
 from ttstrace.instrumentor import Patch, TTSInstrumentor
+
+
+def _only(call: Call, name: str) -> Any:
+    """What all texts of a composition have in common."""
+    said = {each.get(name) for each in call.arguments["segments"] if each.get("type") == "tts"}
+    return next(iter(said)) if len(said) == 1 else None
+
+
+_TIMESTAMPED: dict[str, Any] = {"audio": lambda call: call.result.audio_bytes}
+_COMPOSED: dict[str, Any] = {
+    "text": lambda call: "".join(each.get("text", "") for each in call.arguments["segments"]),
+    "model": lambda call: getattr(_only(call, "model"), "value", None),
+    "voice": lambda call: _only(call, "voice_id"),
+    "language": lambda call: _only(call, "language"),
+}
 
 
 class TypecastInstrumentor(TTSInstrumentor):
@@ -20,6 +38,9 @@ class TypecastInstrumentor(TTSInstrumentor):
     patches = (
         Patch("typecast.client:Typecast.text_to_speech"),
         Patch("typecast.client:Typecast.text_to_speech_stream"),
+        Patch("typecast.client:Typecast.text_to_speech_with_timestamps", **_TIMESTAMPED),
+        Patch("typecast.client:Typecast.compose_text_to_speech", **_COMPOSED),
         Patch("typecast.async_client:AsyncTypecast.text_to_speech"),
         Patch("typecast.async_client:AsyncTypecast.text_to_speech_stream"),
+        Patch("typecast.async_client:AsyncTypecast.text_to_speech_with_timestamps", **_TIMESTAMPED),
     )
