@@ -184,6 +184,16 @@ def test_text_that_is_still_to_come_on_a_stand_in_card(spans: Spans) -> None:
     assert not {"tts.rtf", "tts.synthesis.duration"} & attributes.keys()
 
 
+def test_text_that_was_fed_unseen_on_a_stand_in_card(spans: Spans) -> None:
+    """What it was, and whether it was still to come, is not known then."""
+    ttstrace.uninstrument("realtimetts")
+    stream = _stream(_engine(), muted=True).feed(FIRST)
+    ttstrace.instrument("realtimetts")
+    stream.play()
+    attributes = _attributes(spans, tts__audio__duration=SECONDS)
+    assert not {"tts.rtf", "tts.synthesis.duration", "tts.input.characters"} & attributes.keys()
+
+
 def test_in_a_thread_on_a_stand_in_card(spans: Spans) -> None:
     stream = _stream(_engine(), muted=True).feed(TEXT)
     with trace.get_tracer("app").start_as_current_span("app") as app:

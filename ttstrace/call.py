@@ -754,12 +754,11 @@ class CallbackSynthesis(CallSynthesis):
 class ToldSynthesis(CallSynthesis):
     """The synthesis of one call, or several, whose audio another callable of the object is given."""
 
-    __slots__ = ("_listener", "_object", "_returned")
+    __slots__ = ("_listener", "_returned")
 
     def __init__(self, target: Target, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__(target, instance, args, kwargs)
         self._listener = Listener(self, self.take_chunk)
-        self._object = weakref.ref(instance)
         self._returned: float | None = None
 
     def begin(self, context: Context) -> Context | None:
@@ -820,13 +819,6 @@ class ToldSynthesis(CallSynthesis):
         except BaseException as fault:
             self.give_up()
             report(fault)
-
-    def let_go(self) -> None:
-        instance = self._object()
-        left = None if instance is None else _told.get(instance)
-        if left is not None and left.synthesis is self:
-            del _told[instance]
-        super().let_go()
 
 
 class _Left(Guard):
