@@ -319,7 +319,7 @@ def test_unknown_name(name: str) -> None:
     before = held(*OWNERS)
     with pytest.raises(ValueError, match=r"no integration .*; did you mean .*'piper'"):
         ttstrace.instrument("hibari", name)
-    with pytest.raises(ValueError, match="did you mean .*'piper'"):
+    with pytest.raises(ValueError, match=r"did you mean .*'piper'"):
         ttstrace.uninstrument(name)
     assert same(before, held(*OWNERS))
 
