@@ -11,13 +11,12 @@ import pytest
 from backends import work
 from conftest import Spans, between
 from opentelemetry.trace import SpanKind, StatusCode
-from torchaudio_cpu import leave_out_extension
+from torch_models import library
 
 import ttstrace
 
-leave_out_extension()
-torch = pytest.importorskip("torch")
-speechbrain = pytest.importorskip("speechbrain")
+torch = library("torch")
+speechbrain = library("speechbrain")
 
 from speechbrain.dataio.encoder import TextEncoder  # noqa: E402
 from speechbrain.inference.interfaces import Pretrained  # noqa: E402

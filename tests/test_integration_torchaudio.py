@@ -10,13 +10,12 @@ import pytest
 from backends import work
 from conftest import Spans, between
 from opentelemetry.trace import SpanKind, StatusCode
-from torchaudio_cpu import leave_out_extension
+from torch_models import library
 
 import ttstrace
 
-leave_out_extension()
-torch = pytest.importorskip("torch")
-torchaudio = pytest.importorskip("torchaudio")
+torch = library("torch")
+torchaudio = library("torchaudio")
 
 RATE = 22_050
 HOP = 256  # samples a frame, of the Griffin-Lim vocoder

@@ -207,6 +207,8 @@ def test_opentelemetry_instrument(services: Services) -> None:
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.http,
             OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
             PATH=f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
+            # OpenInference's and traceloop's, where they are installed, read a streamed response before the program.
+            OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="openai",
             **QUIET,
         )
         # The program's own spans and the syntheses, at least: the last of them all is a request of the program.

@@ -59,9 +59,9 @@ async def _openai_pieces(url: str) -> AsyncIterator[bytes]:
 
 WAYS = [
     *DOORS,
-    Door("openai", "create", "openai", _openai, False),
-    Door("openai", "streaming", "openai", _openai_stream, True),
-    Door("openai", "async", "openai", lambda url: _run(_openai_pieces(url)), True),
+    Door("openai", "create", "openai", "", _openai, False),
+    Door("openai", "streaming", "openai", "", _openai_stream, True),
+    Door("openai", "async", "openai", "", lambda url: _run(_openai_pieces(url)), True),
 ]
 # Which client sends their requests.
 CLIENTS = {
@@ -70,10 +70,17 @@ CLIENTS = {
     "google_cloud": "requests", "typecast": "requests", "typecast-async": "aiohttp", "polly": "botocore",
     "polly-async": "aiobotocore",
 }  # fmt: skip
+
+
+def client_of(way: Door) -> str | None:
+    """Which client sends its requests."""
+    return (CLIENTS.get(f"{way.backend}-async") if "async" in way.name else None) or CLIENTS.get(way.backend)
+
+
 # These give a generator of the SDK's own, which sends its request with the first pull.
 LAZY = {
-    "elevenlabs-convert", "elevenlabs-stream", "elevenlabs-async", "deepgram-generate", "deepgram-async",
-    "typecast-stream",
+    "elevenlabs-convert", "elevenlabs-stream", "elevenlabs-async_convert", "elevenlabs-async_stream", "deepgram-v1",
+    "deepgram-v2", "deepgram-async_v1", "deepgram-async_v2", "typecast-stream",
 }  # fmt: skip
 
 
@@ -142,13 +149,13 @@ def ask(spans: Spans, way: Door, service: SpeechServer) -> Asked:
 def test_request_is_below_the_synthesis(spans: Spans, way: Door) -> None:
     """With whatever of theirs is here, and whoever is put on first."""
     pytest.importorskip(way.module)
-    client = CLIENTS.get(way.id, CLIENTS.get(way.backend))
+    client = client_of(way)
     if client is not None:
         needed(client)
     service = SpeechServer()
     half = len(way.audio) // 2
     service.pieces = way.pieces([way.audio[:half], way.audio[half:]])
-    service.headers = way.headers
+    service.headers, service.content_type = way.headers, way.content_type
     with serving(service):
         with instrumented_clients():
             assert ask(spans, way, service).audio == way.audio
@@ -251,7 +258,7 @@ def test_fastapi_above(spans: Spans, monkeypatch: pytest.MonkeyPatch, route: str
     way = ways.get(asks.get(route, ""))
     if way is not None:
         pytest.importorskip(way.module)
-        needed(CLIENTS.get(way.id, CLIENTS[way.backend]))
+        needed(client_of(way))
         service.pieces = [way.audio]
     app = fastapi.FastAPI()
     streaming = fastapi.responses.StreamingResponse
