@@ -140,16 +140,23 @@ class Strike:
 
 
 class Tally:
+    """Of this process: there may be several, which share the shapes."""
+
     struck: set[Stack] = set()
+    shapes = 0
 
 
-@pytest.mark.parametrize("shape", [shape for shape in (*SHAPES, *DECLARED) if shape is not hostile])
+STRUCK = [shape for shape in (*SHAPES, *DECLARED) if shape is not hostile]
+
+
+@pytest.mark.parametrize("shape", STRUCK)
 def test_a_strike_anywhere(telemetry: Telemetry, tmp_path: Path, shape: Any) -> None:
     backend = Backend(tmp_path / "out.wav")
     for _ in range(2):  # the first run loads what is looked for no more
         clean = Strike()
         assert not observed(telemetry, shape, backend, clean.broken, clean.stop).wrong
     found = []
+    Tally.shapes += 1
     for number, stack in enumerate(clean.points):
         if stack in Tally.struck:
             continue
@@ -170,8 +177,8 @@ def test_a_strike_anywhere(telemetry: Telemetry, tmp_path: Path, shape: Any) -> 
 
 
 def test_there_was_much_to_strike(request: pytest.FixtureRequest) -> None:
-    if len(request.session.items) < len(SHAPES):
+    if not Tally.shapes or len(request.session.items) < len(STRUCK):
         pytest.skip("not all of it was run")
     with request.getfixturevalue("capsys").disabled():
         print(f"\nstrikes: {len(Tally.struck)}")
-    assert len(Tally.struck) > 1000
+    assert len(Tally.struck) > 1000 * Tally.shapes / len(STRUCK)
