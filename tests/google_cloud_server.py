@@ -14,6 +14,7 @@ from audio_samples import pcm16, tone
 from google.cloud import texttospeech_v1 as texttospeech
 
 SAMPLES = pcm16(tone(24_000))
+VOICE = {"name": "en-US-Chirp3-HD-Kore", "language_code": "en-US", "model_name": "chirp"}
 ASKED = {
     "input": {"text": "Hello there."},
     "voice": {"name": "en-US-Chirp3-HD-Kore", "language_code": "en-US"},
@@ -26,11 +27,14 @@ class GoogleCloudService:
     address: str = ""
     traceparents: list[str | None] = field(default_factory=list)
     """Of each request."""
+    received: list[Any] = field(default_factory=list)
+    """What streams sent, as it came."""
 
 
 @contextmanager
 def serving(pieces: int, delay: float) -> Iterator[GoogleCloudService]:
-    """Answer every text with one second, whole or in so many responses, with so many seconds before each."""
+    """Answer every text with one second, whole or in so many responses, with so many seconds before each, once all the
+    text is there; where that begins with `now: `, with one response for each piece as it comes."""
     service = GoogleCloudService()
 
     def note(context: Any) -> None:
@@ -46,9 +50,17 @@ def serving(pieces: int, delay: float) -> Iterator[GoogleCloudService]:
 
     def stream(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         note(context)
-        for _ in requests:
-            pass
         size = len(SAMPLES) // pieces
+        received = service.received
+        for each in requests:
+            request = texttospeech.StreamingSynthesizeRequest.deserialize(each)
+            received.append(request)
+            if request.input.text == "refused":
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota, for refused")
+            if request.input.text.startswith("now: "):
+                yield bytes(texttospeech.StreamingSynthesizeResponse.serialize({"audio_content": SAMPLES[:size]}))
+        if len(received) > 1 and received[1].input.text.startswith("now: "):
+            return
         for at in range(0, len(SAMPLES), size):
             time.sleep(delay)
             answer = {"audio_content": SAMPLES[at : at + size]}
@@ -84,8 +96,10 @@ def async_client(address: str) -> Any:
     return texttospeech.TextToSpeechAsyncClient(transport=transport)
 
 
-def requests() -> list[Any]:
+def requests(audio: dict[str, Any] | None = None) -> list[Any]:
     """Of a stream: what is wanted, then the text in two pieces."""
-    configuration = {"voice": {"name": "en-US-Chirp3-HD-Kore", "language_code": "en-US"}}
+    configuration: dict[str, Any] = {"voice": VOICE}
+    if audio is not None:
+        configuration["streaming_audio_config"] = audio
     texts = [{"input": {"text": text}} for text in ("Hello ", "there.")]
     return [texttospeech.StreamingSynthesizeRequest(each) for each in [{"streaming_config": configuration}, *texts]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import gc
 import queue
 import time
@@ -11,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from audio_samples import pcm16, tone
 from conftest import Spans
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -20,11 +18,11 @@ import ttstrace
 texttospeech = pytest.importorskip("google.cloud.texttospeech_v1")
 grpc = pytest.importorskip("grpc")
 
+import google_cloud_server as server  # noqa: E402 - it needs them
+from google_cloud_server import ASKED, SAMPLES, GoogleCloudService, serving  # noqa: E402
 
 PIECES = 4
 DELAY = 0.08  # seconds before each piece
-SAMPLES = pcm16(tone(24_000))
-SERVICE = "google.cloud.texttospeech.v1.TextToSpeech"
 
 
 @pytest.fixture(autouse=True)
@@ -35,83 +33,20 @@ def instrumented() -> Iterator[None]:
 
 
 @pytest.fixture
-def received() -> list[Any]:
-    """What the server was sent by streams, as it came."""
-    return []
+def service() -> Iterator[GoogleCloudService]:
+    with serving(PIECES, DELAY) as service:
+        yield service
 
 
 @pytest.fixture
-def address(received: list[Any]) -> Iterator[str]:
-    """Of a server that answers every text with one second; a stream with a quarter of it in each of four responses,
-    once it has all the text, or where that begins with `now: ` with one response for each as it comes."""
-
-    def whole(request: bytes, context: Any) -> bytes:
-        text = texttospeech.SynthesizeSpeechRequest.deserialize(request).input.text
-        if text == "refused":
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"quota, for {text}")
-        time.sleep(PIECES * DELAY)
-        return bytes(texttospeech.SynthesizeSpeechResponse.serialize({"audio_content": SAMPLES}))
-
-    def stream(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        size = len(SAMPLES) // PIECES
-        for each in requests:
-            request = texttospeech.StreamingSynthesizeRequest.deserialize(each)
-            received.append(request)
-            if request.input.text == "refused":
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota, for refused")
-            if request.input.text.startswith("now: "):
-                yield bytes(texttospeech.StreamingSynthesizeResponse.serialize({"audio_content": SAMPLES[:size]}))
-        if len(received) > 1 and received[1].input.text.startswith("now: "):
-            return
-        for at in range(0, len(SAMPLES), size):
-            time.sleep(DELAY)
-            answer = {"audio_content": SAMPLES[at : at + size]}
-            yield bytes(texttospeech.StreamingSynthesizeResponse.serialize(answer))
-
-    methods = {
-        "SynthesizeSpeech": grpc.unary_unary_rpc_method_handler(whole),
-        "StreamingSynthesize": grpc.stream_stream_rpc_method_handler(stream),
-    }
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        server = grpc.server(pool)
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        yield f"127.0.0.1:{port}"
-        server.stop(None)
+def received(service: GoogleCloudService) -> list[Any]:
+    """What the server was sent by streams, as it came."""
+    return service.received
 
 
-def _client(address: str) -> Any:
-    from google.cloud.texttospeech_v1.services.text_to_speech.transports import TextToSpeechGrpcTransport
-
-    transport = TextToSpeechGrpcTransport(channel=grpc.insecure_channel(address), credentials=None, host=address)
-    return texttospeech.TextToSpeechClient(transport=transport)
-
-
-def _async_client(address: str) -> Any:
-    from google.cloud.texttospeech_v1.services.text_to_speech.transports import TextToSpeechGrpcAsyncIOTransport
-
-    transport = TextToSpeechGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(address), host=address)
-    return texttospeech.TextToSpeechAsyncClient(transport=transport)
-
-
-ASKED = {
-    "input": {"text": "Hello there."},
-    "voice": {"name": "en-US-Chirp3-HD-Kore", "language_code": "en-US"},
-    "audio_config": {"audio_encoding": "PCM", "sample_rate_hertz": 24_000},
-}
-
-
-VOICE = {"name": "en-US-Chirp3-HD-Kore", "language_code": "en-US", "model_name": "chirp"}
-
-
-def _requests(audio: dict[str, Any] | None = None) -> list[Any]:
-    configuration: dict[str, Any] = {"voice": VOICE}
-    if audio is not None:
-        configuration["streaming_audio_config"] = audio
-    texts = [{"input": {"text": text}} for text in ("Hello ", "there.")]
-    every = [{"streaming_config": configuration}, *texts]
-    return [texttospeech.StreamingSynthesizeRequest(each) for each in every]
+@pytest.fixture
+def address(service: GoogleCloudService) -> str:
+    return service.address
 
 
 async def _async(requests: list[Any]) -> AsyncIterator[Any]:
@@ -144,7 +79,7 @@ def _check(spans: Spans, address: str, streamed: bool, took: float) -> None:
 
 
 def test_whole(spans: Spans, address: str) -> None:
-    client = _client(address)
+    client = server.client(address)
     begun = time.perf_counter()
     assert client.synthesize_speech(**ASKED).audio_content == SAMPLES
     _check(spans, address, False, time.perf_counter() - begun)
@@ -152,17 +87,17 @@ def test_whole(spans: Spans, address: str) -> None:
 
 @pytest.mark.keeps_time
 def test_stream(spans: Spans, address: str, received: list[Any]) -> None:
-    client = _client(address)
+    client = server.client(address)
     begun = time.perf_counter()
-    heard = [each.audio_content for each in client.streaming_synthesize(iter(_requests()))]
+    heard = [each.audio_content for each in client.streaming_synthesize(iter(server.requests()))]
     assert b"".join(heard) == SAMPLES
     _check(spans, address, True, time.perf_counter() - begun)
-    assert received == _requests()
+    assert received == server.requests()
 
 
 def test_whole_async(spans: Spans, address: str) -> None:
     async def speak() -> bytes:
-        return bytes((await _async_client(address).synthesize_speech(**ASKED)).audio_content)
+        return bytes((await server.async_client(address).synthesize_speech(**ASKED)).audio_content)
 
     begun = time.perf_counter()
     assert asyncio.run(speak()) == SAMPLES
@@ -172,13 +107,13 @@ def test_whole_async(spans: Spans, address: str) -> None:
 @pytest.mark.keeps_time
 def test_stream_async(spans: Spans, address: str, received: list[Any]) -> None:
     async def speak() -> bytes:
-        stream = await _async_client(address).streaming_synthesize(_async(_requests()))
+        stream = await server.async_client(address).streaming_synthesize(_async(server.requests()))
         return b"".join([each.audio_content async for each in stream])
 
     begun = time.perf_counter()
     assert asyncio.run(speak()) == SAMPLES
     _check(spans, address, True, time.perf_counter() - begun)
-    assert received == _requests()
+    assert received == server.requests()
 
 
 @pytest.mark.parametrize(
@@ -197,13 +132,17 @@ def test_what_a_stream_is_asked_for(
     spans: Spans, address: str, audio: dict[str, Any], format: str, rate: int | None, seconds: float | None, way: str
 ) -> None:
     async def speak() -> bytes:
-        requests = _requests(audio)
-        stream = await _async_client(address).streaming_synthesize(requests if way == "list" else _async(requests))
+        requests = server.requests(audio)
+        stream = await server.async_client(address).streaming_synthesize(
+            requests if way == "list" else _async(requests)
+        )
         return b"".join([each.audio_content async for each in stream])
 
     if way == "sync":
         assert (
-            b"".join(each.audio_content for each in _client(address).streaming_synthesize(iter(_requests(audio))))
+            b"".join(
+                each.audio_content for each in server.client(address).streaming_synthesize(iter(server.requests(audio)))
+            )
             == SAMPLES
         )
     else:
@@ -222,12 +161,12 @@ def test_text_that_waits_for_the_audio_before(spans: Spans, address: str, receiv
     heard: queue.Queue[bytes] = queue.Queue()
 
     def requests() -> Iterator[Any]:
-        yield from _requests()[:1]
+        yield from server.requests()[:1]
         for text in ("now: one", "now: two"):
             yield texttospeech.StreamingSynthesizeRequest(input={"text": text})
             assert heard.get(timeout=60)
 
-    for each in _client(address).streaming_synthesize(requests()):
+    for each in server.client(address).streaming_synthesize(requests()):
         heard.put(each.audio_content)
     assert [each.input.text for each in received] == ["", "now: one", "now: two"]
     attributes = spans.attributes()
@@ -237,21 +176,21 @@ def test_text_that_waits_for_the_audio_before(spans: Spans, address: str, receiv
 
 @pytest.mark.parametrize("given", [{"markup": "Hello [pause] you."}, {"prompt": "hush", "text": "Hello [pause] you."}])
 def test_other_inputs_of_a_stream(spans: Spans, address: str, given: dict[str, str]) -> None:
-    requests = [_requests()[0], texttospeech.StreamingSynthesizeRequest(input=given)]
-    assert len(list(_client(address).streaming_synthesize(iter(requests)))) == PIECES
+    requests = [server.requests()[0], texttospeech.StreamingSynthesizeRequest(input=given)]
+    assert len(list(server.client(address).streaming_synthesize(iter(requests)))) == PIECES
     assert spans.attributes()["tts.input.characters"] == 18
 
 
 def test_dialogue(spans: Spans, address: str) -> None:
     turns = [{"speaker": "R", "text": "Hello."}, {"speaker": "S", "text": "Oh, you."}]
     asked = {**ASKED, "input": {"multi_speaker_markup": {"turns": turns}}}
-    assert _client(address).synthesize_speech(request=texttospeech.SynthesizeSpeechRequest(asked)).audio_content
-    assert _client(address).synthesize_speech(request=asked).audio_content
+    assert server.client(address).synthesize_speech(request=texttospeech.SynthesizeSpeechRequest(asked)).audio_content
+    assert server.client(address).synthesize_speech(request=asked).audio_content
     assert [(each.attributes or {})["tts.input.characters"] for each in spans.syntheses()] == [14, 14]
 
 
 def test_stream_left_half_way(spans: Spans, address: str) -> None:
-    stream = _client(address).streaming_synthesize(iter(_requests()))
+    stream = server.client(address).streaming_synthesize(iter(server.requests()))
     next(iter(stream))
     stream.cancel()
     del stream
@@ -268,7 +207,7 @@ def test_stream_refused(spans: Spans, address: str) -> None:
 
     refused = texttospeech.StreamingSynthesizeRequest(input={"text": "refused"})
     with pytest.raises(ResourceExhausted):
-        list(_client(address).streaming_synthesize(iter([*_requests(), refused])))
+        list(server.client(address).streaming_synthesize(iter([*server.requests(), refused])))
     span = spans.one()
     attributes = dict(span.attributes or {})
     assert attributes["error.type"] == "google.api_core.exceptions.ResourceExhausted"
@@ -281,7 +220,7 @@ def test_refused(spans: Spans, address: str) -> None:
     from google.api_core.exceptions import ResourceExhausted
 
     with pytest.raises(ResourceExhausted):
-        _client(address).synthesize_speech(**{**ASKED, "input": {"text": "refused"}})
+        server.client(address).synthesize_speech(**{**ASKED, "input": {"text": "refused"}})
     span = spans.one()
     assert span.status.status_code is StatusCode.ERROR
     assert (span.attributes or {})["error.type"] == "google.api_core.exceptions.ResourceExhausted"
