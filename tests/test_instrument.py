@@ -435,6 +435,29 @@ def test_library_that_is_not_as_declared(caplog: pytest.LogCaptureFixture) -> No
     assert not Broken().is_instrumented_by_opentelemetry
 
 
+class Grown(TTSInstrumentor):
+    name = "grown"
+    package = "numpy"
+    patches = (Patch("numpy:zeros"), Patch("numpy:no_such_thing", since="999"))
+
+
+class Outgrown(TTSInstrumentor):
+    name = "outgrown"
+    package = "numpy"
+    patches = (Patch("numpy:zeros"), Patch("numpy:no_such_thing", since="1.0"))
+
+
+def test_what_the_installed_version_does_not_have_yet() -> None:
+    zeros = np.zeros
+    Grown().instrument()
+    assert np.zeros is not zeros
+    Grown().uninstrument()
+    assert np.zeros is zeros
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        Outgrown().instrument()
+    assert np.zeros is zeros
+
+
 # --- without code ------------------------------------------------------------------------------------------------
 
 

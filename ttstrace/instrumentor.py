@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Final
 import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from ttstrace.api import attach, get_current
 from ttstrace.call import (
@@ -65,11 +66,13 @@ class Patch:
     Args:
         path: `package.module:Class.method` or `package.module:function`.
         options: what is known of it: see `ttstrace.call.Options`. They go before the integration's `defaults`.
+            And `since`: the first version of the package that has it, where older ones are known to work without.
     """
 
     def __init__(self, path: str, **options: Any) -> None:
         self.module, self.owner, self.attribute = parse_path(path)
         self.path = path
+        self.since: str | None = options.pop("since", None)
         self.options = options
         option_mapping(options, path)
 
@@ -648,7 +651,9 @@ class TTSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         option_mapping(options, self.name)
         applied = Patches()
         try:
-            applied.apply(self.patches, {**self.defaults, **options})
+            version = Version(self.installed_version() or "0")
+            patches = [each for each in self.patches if each.since is None or version >= Version(each.since)]
+            applied.apply(patches, {**self.defaults, **options})
         except BaseException:
             applied.remove()
             raise

@@ -26,7 +26,7 @@ class KokoroOnnxInstrumentor(TTSInstrumentor):
     patches = (
         # `create` goes through `create_timed`; the outermost is the synthesis.
         Patch("kokoro_onnx:Kokoro.create"),
-        Patch("kokoro_onnx:Kokoro.create_timed"),
+        Patch("kokoro_onnx:Kokoro.create_timed", since="0.6"),
         # A task of its own is a batch ahead.
         Patch("kokoro_onnx:Kokoro.create_stream", producer="push"),
     )
