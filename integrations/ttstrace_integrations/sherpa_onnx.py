@@ -6,7 +6,7 @@ from ttstrace.instrumentor import Patch, TTSInstrumentor
 class SherpaOnnxInstrumentor(TTSInstrumentor):
     name = "sherpa_onnx"
     package = "sherpa-onnx"
-    versions = ">=1.10,<3"
+    versions = ">=1.10.45,<3"
     defaults = {
         "provider": "sherpa-onnx",
         "text": lambda call: (
@@ -16,4 +16,4 @@ class SherpaOnnxInstrumentor(TTSInstrumentor):
         "callback": "callback",
         "producer": "pull",
     }
-    patches = (Patch("sherpa_onnx.lib._sherpa_onnx:OfflineTts.generate"),)
+    patches = (Patch("sherpa_onnx:OfflineTts.generate"),)
